@@ -1,0 +1,96 @@
+"""Why a rank stands idle: the reason of each gap, and the chain of work that fixes the step's length.
+
+Both questions are answered from the spans alone. A span could start once its rank was free and all
+that it depends on had arrived; whatever arrived last is what it waited for.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from d2lpart.schedule import Action, Schedule, dependencies
+from d2lpart.span import Span, Transfer
+
+
+class Gap(NamedTuple):
+    """A piece of idle time, with its reason in words.
+
+    `kind` sorts the reasons: "fill" before the rank's first action, "drain" after its last,
+    "wait" for another rank, "transfer" for a message under way, "overhead" for the rest.
+    """
+
+    start: float
+    end: float
+    reason: str
+    kind: str
+
+    @property
+    def seconds(self) -> float:
+        """How long the rank stands idle."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Record:
+    """What happened in a step, looked up by action."""
+
+    schedule: Schedule
+    spans: Mapping[Action, Span]
+    transfers: Mapping[Action, Transfer]
+    start: float
+    end: float
+
+    def needs(self, span: Span) -> Iterator[tuple[float, Span]]:
+        """Yield what a span waits for: when it has arrived, and the span that makes it."""
+        for action in dependencies(span.action, self.schedule):
+            maker = self.spans[action]
+            message = self.transfers.get(action) if maker.rank != span.rank else None
+            yield (message.end if message else maker.end), maker
+
+
+def gaps(record: Record, own: Sequence[Span]) -> Iterator[Gap]:
+    """Yield the gaps between a rank's spans `own` (in order of time) over the whole step."""
+    free = record.start
+    for span in own:
+        yield from _before(record, span, free, "fill" if free == record.start else "wait")
+        free = span.end
+    if free < record.end:
+        last = max(record.spans.values(), key=lambda span: span.end)
+        reason = f"has nothing left to do until {last.action} on rank {last.rank} ends the step"
+        yield Gap(free, record.end, reason, "drain")
+
+
+def _before(record: Record, span: Span, free: float, kind: str) -> Iterator[Gap]:
+    """Yield the pieces of the gap from `free` to the start of `span`."""
+    arrived, maker = max(record.needs(span), default=(free, span))
+    for until, reason, sort in (
+        (maker.end, f"waits for {maker.action} on rank {maker.rank}", kind),
+        (arrived, f"waits for the transfer of {maker.action} from rank {maker.rank}", "transfer"),
+        (span.start, f"overhead before {span.action}", "overhead"),
+    ):
+        until = min(until, span.start)
+        if until > free:
+            yield Gap(free, until, reason, sort)
+            free = until
+
+
+def critical_path(record: Record) -> list[Span | Transfer]:
+    """Return the chain of spans and transfers that ends the step, each waiting for the one before."""
+    before = {}
+    last_of_rank: dict[int, Span] = {}
+    for span in sorted(record.spans.values(), key=lambda span: (span.start, span.end)):
+        before[span.action] = last_of_rank.get(span.rank)
+        last_of_rank[span.rank] = span
+    chain: list[Span | Transfer] = []
+    span: Span | None = max(record.spans.values(), key=lambda span: span.end)
+    while span is not None:
+        chain.append(span)
+        arrived, maker = max(record.needs(span), default=(record.start, None))
+        previous = before[span.action]
+        if maker is None or (previous is not None and previous.end >= arrived):
+            span = previous
+            continue
+        if maker.rank != span.rank and maker.action in record.transfers:
+            chain.append(record.transfers[maker.action])
+        span = maker
+    return chain[::-1]
