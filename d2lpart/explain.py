@@ -1,4 +1,4 @@
-"""Why a rank stands idle: the reason of each gap, and the chain of work that fixes the step's length.
+"""Why a rank stands idle: the reason of each gap, and the chain that fixes the step's length.
 
 Both questions are answered from the spans alone. A span could start once its rank was free and all
 that it depends on had arrived; whatever arrived last is what it waited for.
@@ -75,22 +75,28 @@ def _before(record: Record, span: Span, free: float, kind: str) -> Iterator[Gap]
 
 
 def critical_path(record: Record) -> list[Span | Transfer]:
-    """Return the chain of spans and transfers that ends the step, each waiting for the one before."""
-    before = {}
-    last_of_rank: dict[int, Span] = {}
-    for span in sorted(record.spans.values(), key=lambda span: (span.start, span.end)):
-        before[span.action] = last_of_rank.get(span.rank)
-        last_of_rank[span.rank] = span
+    """Return the chain that ends the step: spans and transfers, each waiting for the last."""
+    before = _predecessors(record)
     chain: list[Span | Transfer] = []
-    span: Span | None = max(record.spans.values(), key=lambda span: span.end)
-    while span is not None:
-        chain.append(span)
-        arrived, maker = max(record.needs(span), default=(record.start, None))
-        previous = before[span.action]
+    link: Span | None = max(record.spans.values(), key=lambda span: span.end)
+    while link is not None:
+        chain.append(link)
+        previous = before[link.action]
+        arrived, maker = max(record.needs(link), default=(record.start, None))
         if maker is None or (previous is not None and previous.end >= arrived):
-            span = previous
+            link = previous
             continue
-        if maker.rank != span.rank and maker.action in record.transfers:
+        if maker.rank != link.rank and maker.action in record.transfers:
             chain.append(record.transfers[maker.action])
-        span = maker
+        link = maker
     return chain[::-1]
+
+
+def _predecessors(record: Record) -> dict[Action, Span | None]:
+    """For each action, the span that its rank ran just before."""
+    before: dict[Action, Span | None] = {}
+    last: dict[int, Span] = {}
+    for span in sorted(record.spans.values(), key=lambda span: (span.start, span.end)):
+        before[span.action] = last.get(span.rank)
+        last[span.rank] = span
+    return before

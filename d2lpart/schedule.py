@@ -114,7 +114,7 @@ class Schedule:
         return tuple(s for s, r in enumerate(self.stage_to_rank) if r == rank)
 
     def backward_of(self, stage: int, microbatch: int) -> Action:
-        """Return the action that makes the input gradient: I where the backward is split, else B."""
+        """Return the action that makes the input gradient: I where it is split, else B."""
         split = Action(stage, "I", microbatch)
         return split if split in self.position else Action(stage, "B", microbatch)
 
@@ -198,7 +198,7 @@ def _deadlock(need: dict[int, Action], schedule: Schedule) -> str:
         rank = schedule.position[need[rank]][0]
     cycle = seen[seen.index(rank) :]
     if len(cycle) == 1:
-        return f"rank {rank} runs {need[rank]} too late in its own order: what needs it stands before it"
+        return f"rank {rank} has {need[rank]} out of order: what needs it stands before it"
     links = [f"waits for {need[r]} on rank {schedule.position[need[r]][0]}" for r in cycle]
     return (
         f"deadlock: rank {rank} {', which '.join(links)}; "
@@ -266,11 +266,11 @@ def _check_complete(schedule: Schedule) -> None:
                 continue
             if "B" in has and has & {"I", "W"}:
                 raise ScheduleError(
-                    f"stage {stage} runs the backward of micro-batch {microbatch} twice, as B and as "
-                    f"{' and '.join(sorted(has & {'I', 'W'}))}: take either B, or I and W"
+                    f"stage {stage} runs the backward of micro-batch {microbatch} twice, as B and "
+                    f"as {' and '.join(sorted(has & {'I', 'W'}))}: take either B, or I and W"
                 )
             lacks = "F" if "F" not in has else "W" if "I" in has else "I" if "W" in has else "B"
             raise ScheduleError(
-                f"{stage}{lacks}{microbatch} is missing from the order of rank {rank}: every stage "
-                f"runs F and B (or I and W) of each of the {schedule.num_microbatches} micro-batches"
+                f"{stage}{lacks}{microbatch} is missing from the order of rank {rank}: a stage runs "
+                f"F and B (or I and W) of each of the {schedule.num_microbatches} micro-batches"
             )

@@ -48,8 +48,8 @@ def simulate(
     >>> from d2lpart.orders import build_schedule
     >>> print(simulate(build_schedule("gpipe", 2, 3), {"F": 1, "B": 2}))
     gpipe, 2 ranks, 3 micro-batches, predicted clock: step 12 s, idle 25.0% (idle/total)
-    rank 0 |F0F1F2    B0--B1--B2--| idle 25.0%
-    rank 1 |  F0F1F2B0--B1--B2--  | idle 25.0%
+    rank 0 |F0F1F2      B0--B1--B2--| idle 25.0%
+    rank 1 |  F0F1F2B0--B1--B2--    | idle 25.0%
     """
     seconds = _by_action(durations, schedule)
     nbytes = _message_size(boundary_bytes, schedule)
@@ -75,7 +75,8 @@ def simulate(
 def _by_action(durations: Durations, schedule: Schedule) -> Callable[[Action], float]:
     """Return the durations as a function from an action to seconds, checked."""
     if callable(durations):
-        return lambda action: _checked(durations(action), str(action))
+        measure = durations
+        return lambda action: _checked(measure(action), str(action))
     if isinstance(durations, Mapping):
         durations = [durations] * schedule.num_stages
     if len(durations) != schedule.num_stages:

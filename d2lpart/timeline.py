@@ -134,7 +134,7 @@ class Timeline(Drawable):
         return Comparison(self, other)
 
     def to_perfetto(self, path: str | Path) -> Path:
-        """Write the timeline for ui.perfetto.dev or chrome://tracing, and return the file's path."""
+        """Write a trace that ui.perfetto.dev and chrome://tracing open, and return its path."""
         return trace.write(path, self.spans, self.transfers, self.schedule, self.headline())
 
     @cached_property
@@ -160,7 +160,7 @@ class Timeline(Drawable):
         )
 
     def describe(self) -> str:
-        """Return the timeline as text: its headline, one lane a rank, and where its times are from."""
+        """Return the timeline as text: headline, one lane a rank, where the times are from."""
         lanes = staircase(
             [
                 [(f"{a.kind}{a.microbatch}", start, end) for _, a, start, end in self._lanes[rank]]
