@@ -1,0 +1,170 @@
+"""One step under way: ranks perform actions, and pass what they make to each other.
+
+`Run.perform` is the whole of it: wait for what the action depends on, do the work, send the
+result on. It does not know when it is called, or on which thread; that is the clock's business.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from queue import SimpleQueue
+
+from torch import Tensor, nn
+
+from d2lpart.microbatch import Batch
+from d2lpart.schedule import Action, Schedule, dependencies
+from d2lpart.stage import Held, Key, Stage
+from d2lpart.transfer import Mark, Parcel, Place, send
+
+
+class PipelineError(ValueError, RuntimeError):
+    """A step that failed; it names the rank, stage, action, micro-batch and layer."""
+
+
+class Stopped(Exception):
+    """Another rank failed, so this one waits in vain."""
+
+
+class Run:
+    """One step of a pipeline.
+
+    Args:
+        stages: all stages of the network.
+        places: one place a rank.
+        schedule: a valid schedule.
+        batch: the micro-batches and their losses.
+        key: (seed, step), what dropout depends on beside micro-batch and layer.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        places: Sequence[Place],
+        schedule: Schedule,
+        batch: Batch,
+        key: Key,
+    ) -> None:
+        self.stages = stages
+        self.places = places
+        self.schedule = schedule
+        self.batch = batch
+        self.key = key
+        self.marks: dict[Action, tuple[Mark, Mark]] = {}
+        self.sent: dict[Action, Parcel] = {}
+        self.input_gradients: dict[int, Tensor] = {}
+        self.peak_bytes = [0] * len(places)
+        self.tied_bytes = [0] * len(places)
+        for stage in stages:
+            self.tied_bytes[schedule.stage_to_rank[stage.index]] += stage.begin()
+        self._bytes = [0] * len(places)
+        self._held: dict[tuple[int, int], Held] = {}
+        self._slots: dict[Action, SimpleQueue[Parcel | None]] = {
+            action: SimpleQueue() for action in schedule.position if schedule.consumer(action)
+        }
+        self._home_coming: dict[tuple[nn.Parameter, int], list[Parcel]] = defaultdict(list)
+        self._home_rank = {
+            weight: schedule.stage_to_rank[stage.index]
+            for stage in stages
+            for weight in stage.homes
+        }
+        learns = batch.inputs.requires_grad
+        self._wants_gradient = []
+        for stage in stages:
+            self._wants_gradient.append(learns)
+            learns = learns or stage.trains
+
+    def perform(self, action: Action) -> None:
+        """Do one action; the calling thread is the rank's."""
+        rank = self.schedule.stage_to_rank[action.stage]
+        place = self.places[rank]
+        received = self._receive(action, place)
+        work = self._forward if action.kind == "F" else self._backward
+        try:
+            begin = place.mark()
+            made = work(action, received)
+            self.marks[action] = begin, place.mark()
+            self._send(action, made)
+        except Exception as error:
+            raise PipelineError(self._where(action, rank, error)) from error
+
+    def _receive(self, action: Action, place: Place) -> Tensor | None:
+        """Wait for the message of a neighbouring stage, if the action depends on one."""
+        for need in dependencies(action, self.schedule):
+            if need.stage != action.stage:
+                parcel = self._slots[need].get()
+                if parcel is None:
+                    raise Stopped
+                return parcel.open(place)
+        return None
+
+    def _send(self, action: Action, tensor: Tensor | None) -> None:
+        consumer = self.schedule.consumer(action)
+        if consumer is not None:
+            ranks = self.schedule.stage_to_rank
+            source, target = self.places[ranks[action.stage]], self.places[ranks[consumer.stage]]
+            self.sent[action] = send(tensor, source, target)
+            self._slots[action].put(self.sent[action])
+
+    def _forward(self, action: Action, received: Tensor | None) -> Tensor | None:
+        number, _, microbatch = action
+        if self.batch.skipped(microbatch):
+            return None
+        stage, last = self.stages[number], number == len(self.stages) - 1
+        inputs = self.batch.input(microbatch) if number == 0 else received
+        assert inputs is not None, "every forward hands on an activation"
+        finish = (lambda outputs: self.batch.loss(microbatch, outputs)) if last else None
+        key = (*self.key, microbatch)
+        outputs, held = stage.forward(inputs, self._wants_gradient[number], key, finish)
+        self._held[number, microbatch] = held
+        self._account(number, held.nbytes)
+        return outputs
+
+    def _backward(self, action: Action, received: Tensor | None) -> Tensor | None:
+        number, _, microbatch = action
+        if self.batch.skipped(microbatch):
+            return None
+        stage, held = self.stages[number], self._held.pop((number, microbatch))
+        before = held.nbytes
+        gradient, tied = stage.backward(held, received, self._arrived(stage, microbatch))
+        self._account(number, held.nbytes - before)  # what a recomputed forward held meanwhile
+        self._account(number, -held.nbytes)
+        for weight, share in tied.items():
+            self._send_home(number, weight, microbatch, share)
+        if number == 0 and gradient is not None:
+            self.input_gradients[microbatch] = gradient
+        return gradient
+
+    def _arrived(self, stage: Stage, microbatch: int) -> dict[nn.Parameter, list[Tensor]]:
+        """Return the gradients that have come home to the stage's tied weights."""
+        place = self.places[self.schedule.stage_to_rank[stage.index]]
+        arrived = {}
+        for weight in stage.homes:
+            parcels = self._home_coming.pop((weight, microbatch), [])
+            arrived[weight] = [g for p in parcels if (g := p.open(place)) is not None]
+        return arrived
+
+    def _send_home(self, stage: int, weight: nn.Parameter, microbatch: int, share: Tensor) -> None:
+        source, target = self.schedule.stage_to_rank[stage], self._home_rank[weight]
+        parcel = send(share, self.places[source], self.places[target])
+        self.tied_bytes[source] += parcel.nbytes if source != target else 0
+        self._home_coming[weight, microbatch].append(parcel)
+
+    def _account(self, stage: int, nbytes: int) -> None:
+        rank = self.schedule.stage_to_rank[stage]
+        self._bytes[rank] += nbytes
+        self.peak_bytes[rank] = max(self.peak_bytes[rank], self._bytes[rank])
+
+    def _where(self, action: Action, rank: int, error: Exception) -> str:
+        stage = self.stages[action.stage]
+        layer = ""
+        if action.kind == "F":
+            name = type(stage.layers[stage.at - stage.first_layer]).__name__
+            layer = f", layer {stage.at} ({name})"
+        return (
+            f"rank {rank}, stage {action.stage}, action {action} (micro-batch "
+            f"{action.microbatch}){layer}: {type(error).__name__}: {error}"
+        )
+
+    def stop(self) -> None:
+        """Wake every rank that waits, and let it end."""
+        for slot in self._slots.values():
+            slot.put(None)

@@ -1,0 +1,114 @@
+"""A mini-batch cut into micro-batches, and the loss that makes their gradients add up to its own.
+
+A full-batch backward takes the mean over all that counts. The mean over a micro-batch is therefore
+weighed by its share of what counts: targets that are not −100 where targets are integers, samples
+elsewhere. A loss function that returns a pair (sum, count) does the weighing itself; then the sums
+are added, and the gradients are divided by the whole count at the end of the step.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+IGNORED = -100  # the target that cross-entropy leaves out
+
+LossFunction = Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor | float]]
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean cross-entropy of logits (…, V) against integer targets (…)."""
+    return F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), ignore_index=IGNORED)
+
+
+@dataclass
+class Batch:
+    """The micro-batches of one step, and the losses that come of them.
+
+    Args:
+        inputs, targets: tensors whose first dimension counts samples.
+        num_microbatches: m; the sizes differ by at most one sample.
+        loss_fn: as `Pipeline` takes it.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    num_microbatches: int
+    loss_fn: LossFunction
+    kept: dict[int, tuple[Tensor, float, Tensor | float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        samples = self.inputs.shape[0] if self.inputs.dim() else 0
+        if samples != (self.targets.shape[0] if self.targets.dim() else 0) or not samples:
+            raise ValueError(
+                f"inputs of shape {tuple(self.inputs.shape)} and targets of shape "
+                f"{tuple(self.targets.shape)}: the first dimension counts the samples, and must be "
+                f"the same in both and at least 1"
+            )
+        if self.num_microbatches > samples:
+            raise ValueError(
+                f"{self.num_microbatches} micro-batches for {samples} samples: each micro-batch "
+                f"needs at least one sample; use at most {samples} micro-batches"
+            )
+        self._inputs = self.inputs.detach().tensor_split(self.num_microbatches)
+        self._targets = self.targets.tensor_split(self.num_microbatches)
+        self.weights = [self._weight(targets) for targets in self._targets]
+        if not any(self.weights):
+            raise ValueError(
+                f"all {self.targets.numel()} targets are {IGNORED}, so no target counts: give at "
+                f"least one target to learn from"
+            )
+
+    @staticmethod
+    def _weight(targets: Tensor) -> int:
+        if targets.is_floating_point() or targets.dtype == torch.bool or targets.is_complex():
+            return targets.shape[0]
+        return int((targets != IGNORED).sum())
+
+    def skipped(self, microbatch: int) -> bool:
+        """Say whether no target of this micro-batch counts, so that it has nothing to teach."""
+        return self.weights[microbatch] == 0
+
+    def input(self, microbatch: int) -> Tensor:
+        """Return the inputs of one micro-batch."""
+        return self._inputs[microbatch]
+
+    def loss(self, microbatch: int, outputs: Tensor) -> Tensor:
+        """Return what the backward of this micro-batch starts from; the loss itself is kept.
+
+        Raises:
+            ValueError: the loss function returned something else than a scalar or a pair.
+        """
+        result = self.loss_fn(outputs, self._targets[microbatch].to(outputs.device))
+        if isinstance(result, tuple) and len(result) == 2:
+            total, count = result
+            _check_scalar(total)
+            self.kept[microbatch] = total.detach(), 1.0, count
+            return total
+        _check_scalar(result)
+        assert isinstance(result, Tensor)
+        weight = self.weights[microbatch]
+        self.kept[microbatch] = result.detach(), weight, weight
+        return result * (weight / sum(self.weights))
+
+    def total(self) -> tuple[float, float]:
+        """Return the loss of the mini-batch, and what its gradients have yet to be divided by."""
+        kept = self.kept.values()
+        total = math.fsum(float(loss) * weight for loss, weight, _ in kept)
+        count = math.fsum(float(count) for _, _, count in kept)
+        if count == 0:
+            raise ValueError("loss_fn counted 0 in every micro-batch: there is no mean to take")
+        weighed = all(weight is count for _, weight, count in kept)
+        return total / count, 1.0 if weighed else count
+
+
+def _check_scalar(loss: object) -> None:
+    if not isinstance(loss, Tensor) or loss.dim() != 0:
+        got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise ValueError(
+            f"the loss is not a scalar: loss_fn returned {got}; return the mean over the "
+            f"micro-batch, such as loss.mean(), or a pair (sum, count) of scalars"
+        )

@@ -1,0 +1,216 @@
+"""Pipeline: layers, a partition, devices and a schedule give loss, gradients and a timeline."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from d2lpart.checks import check_batch_independence, check_device, check_inputs, check_layers
+from d2lpart.clocks import CHOICES, measure
+from d2lpart.engine import Run
+from d2lpart.layout import arrange
+from d2lpart.microbatch import Batch, LossFunction, cross_entropy
+from d2lpart.nonfinite import check_loss
+from d2lpart.partitioning import Partition
+from d2lpart.randomness import uses_randomness
+from d2lpart.schedule import Schedule
+from d2lpart.simulator import FREE
+from d2lpart.span import Link
+from d2lpart.stage import Stage
+from d2lpart.tied import find_shadows
+from d2lpart.timeline import Timeline
+from d2lpart.transfer import Place
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step returns, beside the gradients that it leaves in the parameters.
+
+    Attributes:
+        loss: of the whole mini-batch.
+        timeline: what every rank did, and when.
+        bytes_moved: activations and their gradients that crossed from one rank to another.
+        peak_bytes: for each rank, the most bytes that autograd held for it at once.
+        tied_bytes: weights sent to shadows, and the gradients that these sent home.
+    """
+
+    loss: float
+    timeline: Timeline
+    bytes_moved: int
+    peak_bytes: tuple[int, ...]
+    tied_bytes: int
+
+
+class Pipeline(nn.Module):
+    """A network cut between its layers, each stage in its place, trained by a schedule.
+
+    Args:
+        layers: modules, each taking and returning one tensor. They are moved in place, not copied.
+        partition: layers a stage, as a `Partition` or a list of sizes; by default the partition
+            that `partition` finds best for the layers' matrix weights.
+        devices: one device a rank; several ranks may share one, and kinds may be mixed. By default
+            the best there are: one rank for each CUDA device, else for each core.
+        schedule: the name of a schedule, or a `Schedule`.
+        num_microbatches: m, how many slices a mini-batch is cut into.
+        loss_fn: `loss_fn(outputs, targets)` returns a mean, or a pair (sum, count); by default
+            cross-entropy. A mean is weighed by the number of targets that are not −100 where
+            targets are integers, else by samples; a micro-batch of weight 0 is skipped.
+        clock: "wall", "virtual", or "auto": wall where every rank has a device or a core.
+        link: what the virtual clock models transfers with.
+        recompute: hold only each stage's input, and run the forward again before the backward.
+        seed: of dropout; by default a new one is drawn from torch's generator for every step.
+
+    Raises:
+        ValueError: sizes that do not fit together, a device that does not exist, or a layer that
+            cannot be cut from its mini-batch.
+
+    >>> pipeline = Pipeline([nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)], [2, 1], ["cpu"] * 2)
+    >>> result = pipeline.step(torch.randn(8, 4), torch.zeros(8, dtype=torch.long))
+    >>> result.bytes_moved  # (8, 4) floats, forward and backward
+    256
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[nn.Module],
+        partition: Partition | Sequence[int] | None = None,
+        devices: Sequence[Any] | None = None,
+        *,
+        schedule: str | Schedule = "1f1b",
+        num_microbatches: int = 1,
+        loss_fn: LossFunction | None = None,
+        clock: str = "auto",
+        link: Link = FREE,
+        recompute: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.layers = list(layers)
+        check_layers(self.layers)
+        if clock not in CHOICES:
+            raise ValueError(f"clock is {clock!r}: use one of {', '.join(CHOICES)}")
+        self.partition, self.devices, self.schedule = arrange(
+            self.layers, partition, devices, schedule, num_microbatches
+        )
+        check_batch_independence(self.layers, self.schedule.num_microbatches)
+        self.loss_fn = loss_fn or cross_entropy
+        self.clock, self.link, self.seed = clock, link, seed
+        self.stages = self._place_layers(recompute)
+        self.places = [Place(device) for device in self.devices]
+        self._steps = 0
+        for number, layer in enumerate(self.layers):
+            self.add_module(str(number), layer)  # the keys of nn.Sequential(*layers)
+
+    def _place_layers(self, recompute: bool) -> list[Stage]:
+        """Move every layer to its stage's device, and return the stages."""
+        cut = [[self.layers[i] for i in stage] for stage in self.partition.stages]
+        where = [self.devices[rank] for rank in self.schedule.stage_to_rank]
+        shadows, homes = find_shadows(cut, where)
+        for layers, device in reversed(list(zip(cut, where, strict=True))):
+            for layer in layers:
+                layer.to(device)  # backwards, so that a tied weight ends up at its first stage
+        return [
+            Stage(
+                i, cut[i], self.partition.stages[i].start, where[i], shadows[i], homes[i], recompute
+            )
+            for i in range(len(cut))
+        ]
+
+    def step(self, inputs: Tensor, targets: Tensor) -> StepResult:
+        """Run forward and backward of one mini-batch, and leave the gradients in the parameters.
+
+        The gradients are those that one full-batch backward would leave; they are added to what is
+        in `.grad`. If the step fails, `.grad` is as it was.
+
+        Args:
+            inputs: (samples, …), on the device of stage 0.
+            targets: (samples, …), on any device.
+
+        Raises:
+            ValueError: inputs that do not fit, or a loss that is not a finite scalar.
+            PipelineError: a layer failed; the message names rank, stage, action and micro-batch.
+        """
+        self._check_step(inputs, targets)
+        batch = Batch(inputs, targets, self.schedule.num_microbatches, self.loss_fn)
+        key = (self._draw_seed(), self._steps)
+        self._steps += 1
+        run = Run(self.stages, self.places, self.schedule, batch, key)
+        with _gradients_kept(list(self.parameters())) as fresh:
+            timeline = measure(run, self.clock, self.link)
+            loss, divisor = batch.total()
+            check_loss(loss, self.stages, batch, key)
+            _divide(fresh, divisor)
+        self._finish_inputs(run, inputs, divisor)
+        moved = sum(transfer.nbytes for transfer in timeline.transfers)
+        return StepResult(loss, timeline, moved, tuple(run.peak_bytes), sum(run.tied_bytes))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the outputs for `inputs`, on the last stage's device; autograd can follow it."""
+        check_device(inputs, self.stages[0])
+        key = (self._draw_seed(), self._steps, 0)
+        for stage in self.stages:
+            stage.begin()
+            inputs = stage.run(inputs.to(stage.device), key, through_home=True)
+        return inputs
+
+    def _check_step(self, inputs: Tensor, targets: Tensor) -> None:
+        check_inputs(inputs, targets, self.stages[0])
+        check_batch_independence(self.layers, self.schedule.num_microbatches)
+        if not torch.is_grad_enabled():
+            raise ValueError(
+                "step makes gradients, but they are switched off here (torch.no_grad): call "
+                "pipeline(inputs) to get outputs alone"
+            )
+        if not any(stage.trains for stage in self.stages) and not inputs.requires_grad:
+            raise ValueError("every parameter is frozen: leave at least one to train")
+
+    def _draw_seed(self) -> int:
+        """Return the seed of dropout; torch's generator advances only if there is dropout."""
+        if self.seed is not None:
+            return self.seed
+        if any(uses_randomness(layer) for layer in self.layers):
+            return int(torch.randint(2**62, ()))
+        return 0
+
+    @staticmethod
+    def _finish_inputs(run: Run, inputs: Tensor, divisor: float) -> None:
+        """Hand the gradient on to inputs that want one."""
+        if inputs.requires_grad:
+            parts = [
+                run.input_gradients.get(k, torch.zeros_like(run.batch.input(k)))
+                for k in range(run.schedule.num_microbatches)
+            ]
+            inputs.backward(torch.cat(parts) / divisor)
+
+    def extra_repr(self) -> str:
+        """Say how the layers below are cut, and where the stages are."""
+        where = ", ".join(map(str, self.devices))
+        return f"partition={self.partition}, devices=[{where}], schedule={self.schedule!r}"
+
+
+@contextmanager
+def _gradients_kept(parameters: Sequence[nn.Parameter]) -> Iterator[Sequence[nn.Parameter]]:
+    """Set gradients aside; add the new ones to them at the end, or put them back on failure."""
+    before = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    try:
+        yield parameters
+    except BaseException:
+        for parameter, gradient in zip(parameters, before, strict=True):
+            parameter.grad = gradient
+        raise
+    for parameter, gradient in zip(parameters, before, strict=True):
+        if gradient is not None:
+            new = parameter.grad
+            parameter.grad = gradient if new is None else gradient.add_(new)
+
+
+def _divide(parameters: Sequence[nn.Parameter], divisor: float) -> None:
+    if divisor != 1.0:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad /= divisor

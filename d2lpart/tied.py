@@ -1,0 +1,96 @@
+"""A weight that several stages share: one Parameter at home, shadows elsewhere.
+
+The home of a tied weight is the first stage that uses it. Every other stage computes with a shadow:
+the same numbers, on the stage's own device, with a gradient of its own. The shadow stands in the
+module only while the stage computes, so that to the rest of the program there is one Parameter.
+Since the backward of a micro-batch ends at the first stage, its gradients have come home by then,
+and are added up in the order in which an undivided model adds them.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """A stand-in for the parameter `home`, under `name` in `module`."""
+
+    module: nn.Module
+    name: str
+    home: nn.Parameter
+    stand_in: nn.Parameter
+
+    def refresh(self) -> int:
+        """Take over the numbers of the parameter, and return the bytes that this moves."""
+        self.stand_in.requires_grad_(self.home.requires_grad)
+        if self.stand_in.device == self.home.device:
+            self.stand_in.data = self.home.data
+            return 0
+        self.stand_in.data.copy_(self.home.data)
+        return self.home.nbytes
+
+
+@contextmanager
+def standing_in(shadows: Sequence[Shadow], through_home: bool = False) -> Iterator[None]:
+    """Let the shadows take their parameters' places for as long as the context lasts.
+
+    With `through_home`, copies that autograd follows back to the parameters stand there instead.
+    """
+    try:
+        for shadow in shadows:
+            stand_in: Tensor = shadow.stand_in
+            if through_home:
+                stand_in = shadow.home.to(stand_in.device)
+            shadow.module._parameters[shadow.name] = stand_in  # type: ignore[assignment]
+        yield
+    finally:
+        for shadow in shadows:
+            shadow.module._parameters[shadow.name] = shadow.home
+
+
+def find_shadows(
+    stages: Sequence[Sequence[nn.Module]], places: Sequence[torch.device]
+) -> tuple[list[list[Shadow]], list[list[nn.Parameter]]]:
+    """Return, for each stage, the shadows it computes with and the tied weights it is home to.
+
+    Raises:
+        ValueError: two stages hold the same module, not only the same weight.
+    """
+    home_of: dict[nn.Parameter, int] = {}
+    stand_ins: dict[tuple[nn.Parameter, int], nn.Parameter] = {}
+    owner: dict[nn.Module, int] = {}
+    shadows: list[list[Shadow]] = [[] for _ in stages]
+    for index, layers in enumerate(stages):
+        for module in dict.fromkeys(m for layer in layers for m in layer.modules()):
+            if owner.setdefault(module, index) != index and list(module.parameters()):
+                raise ValueError(
+                    f"stages {owner[module]} and {index} hold the same module "
+                    f"{type(module).__name__}: keep both uses in one stage, or build two modules "
+                    f"and share the weight (second.weight = first.weight)"
+                )
+            for name, weight in module._parameters.items():
+                if weight is not None and home_of.setdefault(weight, index) != index:
+                    if (weight, index) not in stand_ins:
+                        copy = nn.Parameter(weight.data.to(places[index]), weight.requires_grad)
+                        stand_ins[weight, index] = copy
+                    stand_in = stand_ins[weight, index]
+                    shadows[index].append(Shadow(module, name, weight, stand_in))
+    tied = {weight for weight, _ in stand_ins}
+    homes = [
+        [w for w, home in home_of.items() if home == i and w in tied] for i in range(len(stages))
+    ]
+    return shadows, homes
+
+
+def take_gradients(shadows: Sequence[Shadow]) -> dict[nn.Parameter, Tensor]:
+    """Take the gradients off the shadows, each under the parameter that it belongs to."""
+    taken = {}
+    for shadow in shadows:
+        if shadow.stand_in.grad is not None:
+            taken[shadow.home] = shadow.stand_in.grad
+            shadow.stand_in.grad = None
+    return taken
