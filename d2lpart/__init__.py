@@ -2,24 +2,48 @@
 
 from typing import Any
 
+from d2lpart.decoder import Decoder
 from d2lpart.display import set_painter
+from d2lpart.engine import PipelineError
+from d2lpart.generation import generate
+from d2lpart.hardware import devices
 from d2lpart.orders import SCHEDULES, build_schedule
+from d2lpart.partitioning import Partition, PartitionError, partition
+from d2lpart.pipeline import Pipeline, StepResult
+from d2lpart.placement import Verdict, check_placement
+from d2lpart.profiler import LayerCost, profile
 from d2lpart.schedule import Action, Schedule, ScheduleError, dependencies, validate
 from d2lpart.simulator import simulate
 from d2lpart.span import Link, Span, Transfer
+from d2lpart.text import Corpus, corpus
 from d2lpart.timeline import Timeline
 
 __all__ = [
     "SCHEDULES",
     "Action",
+    "Corpus",
+    "Decoder",
+    "LayerCost",
     "Link",
+    "Partition",
+    "PartitionError",
+    "Pipeline",
+    "PipelineError",
     "Schedule",
     "ScheduleError",
     "Span",
+    "StepResult",
     "Timeline",
     "Transfer",
+    "Verdict",
     "build_schedule",
+    "check_placement",
+    "corpus",
     "dependencies",
+    "devices",
+    "generate",
+    "partition",
+    "profile",
     "simulate",
     "validate",
 ]
