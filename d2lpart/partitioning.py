@@ -1,0 +1,200 @@
+"""Partitions: which consecutive layers each stage holds, and the best ones for given costs."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from typing import Any
+
+from d2lpart.amounts import (
+    PartitionError,
+    amounts,
+    count,
+    layers_in_words,
+    listed,
+    whole_number,
+    written,
+)
+from d2lpart.display import Drawable
+from d2lpart.optimum import best_bounds
+from d2lpart.partition_problem import partition_problem
+
+__all__ = ["Partition", "PartitionError", "partition"]
+
+BAR = 20  # characters of the longest bar in a description
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Partition(Drawable):
+    """Layers 0, 1, 2, ... cut into stages of consecutive layers; `sizes` counts each stage's.
+
+    `costs`, one a layer, are those the partition was made for: they enter its description and
+    its picture, but two partitions are equal when their sizes are.
+
+    >>> p = Partition([5, 4, 3])
+    >>> p.stages
+    (range(0, 5), range(5, 9), range(9, 12))
+    >>> p.bounds, p.crossings, p.stage_of(5)
+    ((5, 9), 2, 1)
+
+    Raises:
+        PartitionError: a size is not a whole number above 0, or the costs are not one a layer.
+    """
+
+    sizes: tuple[int, ...]
+    costs: tuple[float, ...] | None = field(compare=False)
+
+    def __init__(self, sizes: Iterable[int], costs: Iterable[float] | None = None) -> None:
+        object.__setattr__(self, "sizes", _checked_sizes(sizes))
+        checked = None if costs is None else self._one_a_layer(costs)
+        object.__setattr__(self, "costs", checked)
+
+    @property
+    def num_layers(self) -> int:
+        """The number of layers in all stages together."""
+        return sum(self.sizes)
+
+    @property
+    def num_stages(self) -> int:
+        """The number of stages."""
+        return len(self.sizes)
+
+    @property
+    def bounds(self) -> tuple[int, ...]:
+        """The first layer of every stage but the first: where the network is cut."""
+        return tuple(accumulate(self.sizes[:-1]))
+
+    @property
+    def stages(self) -> tuple[range, ...]:
+        """The layers of each stage."""
+        return tuple(range(*ends) for ends in pairwise((0, *self.bounds, self.num_layers)))
+
+    @property
+    def crossings(self) -> int:
+        """The number of cuts, each crossed once forward and once backward by a micro-batch."""
+        return self.num_stages - 1
+
+    def stage_of(self, layer: int) -> int:
+        """Return the stage that holds a layer."""
+        if not 0 <= layer < self.num_layers:
+            raise PartitionError(
+                f"layer {layer} does not exist: the {count(self.num_layers, 'layer')} are "
+                f"numbered 0 to {self.num_layers - 1}"
+            )
+        return bisect_right(self.bounds, layer)
+
+    def loads(self, costs: Iterable[float]) -> tuple[float, ...]:
+        """Return the load of each stage: the sum of its layers' costs, in their unit."""
+        each = self._one_a_layer(costs)
+        return tuple(sum(each[stage.start : stage.stop]) for stage in self.stages)
+
+    def bottleneck(self, costs: Iterable[float]) -> float:
+        """Return the largest load: when all stages work at once, the others wait for that one."""
+        return max(self.loads(costs))
+
+    def imbalance(self, costs: Iterable[float]) -> float:
+        """Return the largest load over the mean load: 1.0 is perfect.
+
+        >>> Partition([4, 4, 4]).imbalance([4, 4, 4, 4] + [1] * 8)
+        2.0
+        """
+        loads = amounts("loads", self.loads(costs))
+        return float(max(loads) * len(loads) / sum(loads)) if any(loads) else 1.0
+
+    def describe(self) -> str:
+        """Return the sizes in words; with costs also each stage's load, share and bar."""
+        headline = (
+            f"Partition of {count(self.num_layers, 'layer')} into "
+            f"{count(self.num_stages, 'stage')}: {' + '.join(map(str, self.sizes))}"
+        )
+        if self.costs is None:
+            return headline
+        loads = self.loads(self.costs)
+        lines = [headline, *self._rows(loads)]
+        slowest = loads.index(max(loads))
+        lines.append(
+            f"bottleneck {written(max(loads))} on stage {slowest}, "
+            f"imbalance {self.imbalance(self.costs):.2f} (largest load over mean load)"
+        )
+        return "\n".join(lines)
+
+    def _rows(self, loads: Sequence[float]) -> list[str]:
+        """Return a line a stage, in columns: its layers, load, share of all loads and bar."""
+        total, most = sum(loads) or 1, max(loads) or 1
+        columns = [
+            [f"stage {number}" for number in range(self.num_stages)],
+            [layers_in_words(stage) for stage in self.stages],
+            [f"load {written(load)}" for load in loads],
+            [f"{float(load / total):.1%}" for load in loads],
+        ]
+        padded = [[cell.ljust(max(map(len, column))) for cell in column] for column in columns]
+        bars = ["█" * round(BAR * load / most) for load in loads]
+        return ["  ".join(row).rstrip() for row in zip(*padded, bars, strict=True)]
+
+    def _one_a_layer(self, costs: Iterable[float]) -> tuple[float, ...]:
+        checked = tuple(listed("costs", costs))
+        amounts("costs", checked)
+        if len(checked) != self.num_layers:
+            raise PartitionError(
+                f"{count(len(checked), 'cost')} for {count(self.num_layers, 'layer')}: "
+                f"give one cost a layer"
+            )
+        return checked
+
+    def __repr__(self) -> str:
+        return f"Partition({self.sizes})"
+
+
+def partition(
+    costs: Iterable[float],
+    num_stages: int,
+    *,
+    num_microbatches: int | None = None,
+    transfer: Iterable[float] | None = None,
+    memory: Iterable[float] | None = None,
+    capacity: float | Iterable[float] | None = None,
+    speed: Iterable[float] | None = None,
+) -> Partition:
+    """Return the best partition of layers with these costs, by exact search.
+
+    The load of a stage is the sum of its costs / its speed, plus the transfer of each cut it
+    touches. Best is the smallest largest load; with m micro-batches instead the smallest
+    sum(loads) + (m-1) * max(loads), the step of a filled pipeline whose transfers block
+    (GPipe, arXiv 1811.06965). Of equally good partitions the one with the least sum of squared
+    loads is returned, and of these the one with the shortest last stages.
+
+    Nothing is rounded: a float counts as the decimal it prints as, so 0.1 + 0.2 equals 0.3.
+
+    Args:
+        costs: of each layer, in any unit, for instance seconds.
+        num_stages: how many stages, each of at least one layer.
+        num_microbatches: m.
+        transfer: of the cut after each layer, in the unit of costs; the last layer's, which no
+            cut follows, may be left out.
+        memory: of each layer, in any unit, for instance bytes.
+        capacity: the memory a stage has, one number for all or one a stage.
+        speed: of each stage's device, relative to that on which costs were taken.
+
+    Raises:
+        PartitionError: an argument is unusable, or the layers do not fit the capacities.
+
+    >>> partition([4, 4, 4, 4] + [1] * 8, 3)
+    Partition((2, 2, 8))
+    """
+    given = listed("costs", costs)
+    problem = partition_problem(
+        given, num_stages, num_microbatches, transfer, memory, capacity, speed
+    )
+    bounds = best_bounds(problem, num_microbatches)
+    return Partition([end - start for start, end in pairwise(bounds)], given)
+
+
+def _checked_sizes(sizes: Any) -> tuple[int, ...]:
+    remedy = "each stage needs a whole number of layers, at least one"
+    checked = tuple(
+        whole_number(f"the size of stage {stage}", size, remedy)
+        for stage, size in enumerate(listed("sizes", sizes))
+    )
+    if not checked:
+        raise PartitionError("sizes is empty: a partition has at least one stage")
+    return checked

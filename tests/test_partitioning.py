@@ -1,0 +1,451 @@
+"""Partitions against brute force over all of them, published cases, and what is refused."""
+
+import itertools
+import math
+import pickle
+import random
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from d2lpart.amounts import exact, written
+from d2lpart.display import Drawable
+from d2lpart.partitioning import Partition, PartitionError, partition
+
+CASES = range(100)  # seeds
+
+# ---- the oracle: every partition, one after the other ----
+
+
+def all_sizes(num_layers: int, num_stages: int) -> Iterator[tuple[int, ...]]:
+    """Yield the sizes of all partitions into consecutive layers."""
+    for cuts in itertools.combinations(range(1, num_layers), num_stages - 1):
+        yield tuple(b - a for a, b in itertools.pairwise((0, *cuts, num_layers)))
+
+
+def fractions(numbers: list[Any]) -> list[Fraction]:
+    """Return numbers as the decimals they are written as."""
+    return [Fraction(str(number)) for number in numbers]
+
+
+def loads_of(sizes: tuple[int, ...], costs: list, options: dict) -> list[Fraction]:
+    """Return the loads by the definition: costs / speed + the transfer of the cuts touched."""
+    work = fractions(costs)
+    transfer = fractions(options.get("transfer", [0] * len(costs)))
+    speed = fractions(options.get("speed", [1] * len(sizes)))
+    loads, start = [], 0
+    for stage, size in enumerate(sizes):
+        end = start + size
+        load = sum(work[start:end]) / speed[stage]
+        load += transfer[start - 1] if start else 0
+        load += transfer[end - 1] if end < len(costs) else 0
+        loads.append(load)
+        start = end
+    return loads
+
+
+def excess_of(sizes: tuple[int, ...], options: dict) -> Fraction:
+    """Return by how much the stage that is worst off exceeds its capacity."""
+    if "memory" not in options:
+        return Fraction(0)
+    capacity = options["capacity"]
+    room = fractions(capacity if isinstance(capacity, list) else [capacity] * len(sizes))
+    store, start, over = fractions(options["memory"]), 0, []
+    for stage, size in enumerate(sizes):
+        over.append(sum(store[start : start + size]) - room[stage])
+        start += size
+    return max(over)
+
+
+def merit(sizes: tuple[int, ...], costs: list, options: dict) -> tuple[Fraction, Fraction, list]:
+    """Return what is minimised: the objective, then squares, then sizes from the last stage on."""
+    loads = loads_of(sizes, costs, options)
+    m = options.get("num_microbatches")
+    objective = max(loads) if m is None else sum(loads) + (m - 1) * max(loads)
+    return objective, sum(load * load for load in loads), list(sizes[::-1])
+
+
+def random_case(seed: int, *names: str) -> tuple[list, int, dict]:
+    """Return costs, a number of stages and the named options, whole numbers or decimals."""
+    rng = random.Random(f"{seed} {names}")
+    number = rng.choice(
+        [
+            lambda: rng.randint(0, 12),
+            lambda: rng.randint(0, 3),
+            lambda: rng.randint(1, 30) / 10,
+            rng.random,
+        ]
+    )
+    num_layers = rng.randint(1, 10)
+    num_stages = rng.randint(1, min(num_layers, 5))
+    memory = [rng.randint(1, 9) for _ in range(num_layers)]
+    share = sum(memory) / num_stages
+    rooms = [round(share * rng.uniform(0.7, 2.0), rng.choice([0, 1])) for _ in range(num_stages)]
+    options = {
+        "num_microbatches": rng.choice([1, 2, 3, 4, 7, 32]),
+        "transfer": [number() for _ in range(num_layers)],
+        "memory": memory,
+        "capacity": rng.choice([rooms, round(share * rng.uniform(0.9, 1.6))]),
+        "speed": [rng.choice([1, 2, 3, 0.5, 1.7]) for _ in range(num_stages)],
+    }
+    costs = [number() for _ in range(num_layers)]
+    return costs, num_stages, {name: options[name] for name in names}
+
+
+OPTIONS = [
+    (),
+    ("num_microbatches",),
+    ("transfer",),
+    ("memory", "capacity"),
+    ("speed",),
+    ("num_microbatches", "transfer"),
+    ("num_microbatches", "speed"),
+    ("transfer", "speed"),
+    ("transfer", "memory", "capacity"),
+    ("num_microbatches", "transfer", "memory", "capacity", "speed"),
+]
+
+
+@pytest.mark.parametrize("names", OPTIONS, ids=lambda names: "+".join(names) or "costs")
+def test_best_of_all_partitions(names: tuple[str, ...]) -> None:
+    for seed in CASES:
+        costs, num_stages, options = random_case(seed, *names)
+        every = list(all_sizes(len(costs), num_stages))
+        fitting = [sizes for sizes in every if excess_of(sizes, options) <= 0]
+        if fitting:
+            found = partition(costs, num_stages, **options).sizes
+            best = min(merit(sizes, costs, options) for sizes in fitting)
+            assert excess_of(found, options) <= 0, (seed, found)
+            assert merit(found, costs, options) == best, (seed, found)
+        else:
+            least = min(excess_of(sizes, options) for sizes in every)
+            with pytest.raises(PartitionError, match=r"capacity") as caught:
+                partition(costs, num_stages, **options)
+            if "alone" not in str(caught.value):
+                assert f": {written(least)} over;" in str(caught.value), seed
+
+
+def test_random_cases_meet_both_answers() -> None:
+    cases = [random_case(seed, "memory", "capacity") for seed in CASES]
+    fits = [
+        any(excess_of(sizes, options) <= 0 for sizes in all_sizes(len(costs), num_stages))
+        for costs, num_stages, options in cases
+    ]
+    assert 0.2 < sum(fits) / len(CASES) < 0.8
+
+
+def fewest_stages(costs: list[int], cap: int) -> int:
+    """Return how many stages a greedy filling up to `cap` takes."""
+    stages, load = 1, 0
+    for cost in costs:
+        if load + cost > cap:
+            stages, load = stages + 1, 0
+        load += cost
+    return stages
+
+
+@pytest.mark.parametrize(("num_layers", "num_stages"), [(60, 7), (200, 16), (1000, 64)])
+@pytest.mark.parametrize("largest", [1, 100, 10**12])
+def test_large_networks(num_layers: int, num_stages: int, largest: int) -> None:
+    rng = random.Random(num_layers * largest)
+    costs = [rng.randint(1, largest) for _ in range(num_layers)]
+    found = partition(costs, num_stages)
+    assert found.num_stages == num_stages
+    bottleneck = found.bottleneck(costs)
+    assert fewest_stages(costs, bottleneck) <= num_stages < fewest_stages(costs, bottleneck - 1)
+    assert partition(costs, num_stages, num_microbatches=8).bottleneck(costs) == bottleneck
+
+
+@pytest.mark.parametrize("num_layers", range(1, 33))
+def test_equal_layers_are_dealt_as_evenly_as_counts_allow(num_layers: int) -> None:
+    for num_stages in range(1, num_layers + 1):
+        share, more = divmod(num_layers, num_stages)
+        expected = (share + 1,) * more + (share,) * (num_stages - more)
+        for cost in (7, 0.1):
+            assert partition([cost] * num_layers, num_stages).sizes == expected
+            m4 = partition([cost] * num_layers, num_stages, num_microbatches=4)
+            assert m4.sizes == expected
+
+
+# ---- cases with known answers ----
+
+
+@pytest.mark.parametrize(
+    ("costs", "num_stages", "bottleneck", "sizes"),
+    [
+        ([4, 4, 4, 4] + [1] * 8, 3, 8, (2, 2, 8)),
+        ([1] * 31, 8, 4, (4, 4, 4, 4, 4, 4, 4, 3)),
+        ([1] + [10] * 12 + [40], 4, 41, (5, 4, 4, 1)),
+        ([1] * 8, 3, 3, (3, 3, 2)),
+        ([100, 1, 1, 1, 1, 1, 1], 3, 100, (1, 3, 3)),
+    ],
+)
+def test_known_answers(costs: list, num_stages: int, bottleneck: int, sizes: tuple) -> None:
+    found = partition(costs, num_stages)
+    assert found.sizes == sizes
+    assert found.bottleneck(costs) == bottleneck
+
+
+def test_equal_counts_are_not_equal_loads() -> None:
+    assert Partition((4, 4, 4)).bottleneck([4, 4, 4, 4] + [1] * 8) == 16
+
+
+def test_a_float_counts_as_the_decimal_it_prints_as() -> None:
+    # in binary 0.1 + 0.2 > 0.3, and (2, 1, 2) would be a hair better than (2, 2, 1)
+    assert partition([0.1, 0.2, 0.3, 0, 0.3], 3).sizes == (2, 2, 1)
+    assert partition([0.1, 0.2], 1, memory=[0.1, 0.2], capacity=0.3).sizes == (2,)
+
+
+def test_micro_batches_trade_the_sum_for_the_bottleneck() -> None:
+    # the cut in the middle evens the loads, the cut after layer 0 costs less to transfer
+    costs, transfer = [4, 4, 4, 4], [1, 2, 9]
+    few = partition(costs, 2, transfer=transfer, num_microbatches=1)
+    many = partition(costs, 2, transfer=transfer, num_microbatches=32)
+    assert (few.sizes, many.sizes) == ((1, 3), (2, 2))
+
+
+def test_the_last_layers_transfer_may_be_left_out() -> None:
+    assert partition([1, 2, 3], 2, transfer=[5, 1]) == partition([1, 2, 3], 2, transfer=[5, 1, 99])
+
+
+def test_speed_does_not_scale_transfers() -> None:
+    # at speed 2 the first stage takes 6/2 + 2 for three layers; were the cut halved too, 6/2 + 1
+    assert partition([2] * 4, 2, speed=[2, 1], transfer=[2, 2, 2]).sizes == (3, 1)
+    assert partition([2] * 4, 2, speed=[1, 4]).sizes == (1, 3)
+
+
+def test_numbers_of_any_real_kind_count() -> None:
+    numpy = pytest.importorskip("numpy")
+    costs = [4, 4, 4, 4] + [1] * 8
+    kinds = (numpy.array(costs), numpy.array(costs) / 4, [Fraction(c, 7) for c in costs])
+    for kind in (*kinds, (float(c) for c in costs)):
+        assert partition(kind, 3).sizes == (2, 2, 8)
+    huge = numpy.array([2**62, 2**62, 2**62 + 1])
+    assert partition(huge, 2).sizes == (2, 1)
+    assert exact("cost", numpy.float32(0.5)) == Fraction(1, 2)
+
+
+@given(st.lists(st.floats(0, 1e300), min_size=1, max_size=9), st.data())
+def test_any_floats_give_a_partition_of_all_layers(costs: list[float], data: Any) -> None:
+    num_stages = data.draw(st.integers(1, len(costs)))
+    found = partition(costs, num_stages)
+    assert (found.num_layers, found.num_stages) == (len(costs), num_stages)
+    assert found == partition(costs, num_stages)
+
+
+# ---- the value ----
+
+
+def test_what_a_partition_says() -> None:
+    p = Partition((5, 4, 3))
+    assert p.sizes == (5, 4, 3)
+    assert p.stages == (range(0, 5), range(5, 9), range(9, 12))
+    assert p.bounds == (5, 9)
+    assert (p.num_layers, p.num_stages, p.crossings) == (12, 3, 2)
+    assert [p.stage_of(layer) for layer in range(12)] == [0] * 5 + [1] * 4 + [2] * 3
+    assert p.loads(range(12)) == (10, 26, 30)
+    assert p.bottleneck(range(12)) == 30
+    assert p.imbalance(range(12)) == pytest.approx(30 / 22)
+    assert repr(p) == "Partition((5, 4, 3))"
+    assert eval(repr(p)) == p
+    assert Partition((6, 6)).bounds == (6,)
+    assert Partition([1]).bounds == ()
+
+
+def test_whole_costs_give_whole_loads() -> None:
+    loads = Partition((1, 2)).loads([2**60, 1, 2**60])
+    assert loads == (2**60, 2**60 + 1)
+    assert all(isinstance(load, int) for load in loads)
+
+
+@pytest.mark.parametrize("cost", [0, 3, 0.1, 1 / 3])
+def test_equal_loads_are_in_perfect_balance(cost: float) -> None:
+    assert Partition((7, 7, 7)).imbalance([cost] * 21) == 1.0
+
+
+def test_partitions_are_equal_by_their_sizes_and_never_change() -> None:
+    p = Partition([2, 1], costs=[1, 2, 3])
+    assert p == Partition((2, 1)) != Partition((1, 2))
+    assert hash(p) == hash(Partition((2, 1)))
+    assert p.costs == (1, 2, 3)
+    assert Partition((2, 1)).costs is None
+    with pytest.raises(AttributeError):
+        p.sizes = (3,)
+    again = pickle.loads(pickle.dumps(p))
+    assert (again, again.costs) == (p, p.costs)
+
+
+def test_partition_keeps_the_costs_it_was_made_for() -> None:
+    assert partition(iter([1, 2.5, 3]), 2).costs == (1, 2.5, 3)
+
+
+def test_description() -> None:
+    assert isinstance(Partition((1,)), Drawable)
+    assert Partition((4, 4, 4)).describe() == "Partition of 12 layers into 3 stages: 4 + 4 + 4"
+    assert str(Partition([1])) == "Partition of 1 layer into 1 stage: 1"
+    assert partition([4, 4, 4, 4] + [1] * 8, 2).describe().splitlines() == [
+        "Partition of 12 layers into 2 stages: 3 + 9",
+        "stage 0  layers 0-2   load 12  50.0%  ████████████████████",
+        "stage 1  layers 3-11  load 12  50.0%  ████████████████████",
+        "bottleneck 12 on stage 0, imbalance 1.00 (largest load over mean load)",
+    ]
+    assert Partition((1, 2), costs=[1.5, 2.25, 2.25]).describe().splitlines() == [
+        "Partition of 3 layers into 2 stages: 1 + 2",
+        "stage 0  layer 0     load 1.5  25.0%  ███████",
+        "stage 1  layers 1-2  load 4.5  75.0%  ████████████████████",
+        "bottleneck 4.5 on stage 1, imbalance 1.50 (largest load over mean load)",
+    ]
+
+
+def test_description_of_no_cost_and_of_fractions() -> None:
+    assert "load 0  0.0%\n" in Partition((1, 1), costs=[0, 0]).describe()
+    thirds = Partition((1, 1), costs=[Fraction(1, 3), Fraction(2, 3)]).describe()
+    assert "load 0.333333  33.3%  ██████████\n" in thirds
+
+
+# ---- what is refused ----
+
+
+def refused(message: str) -> Any:
+    """Expect an error with exactly this message."""
+    return pytest.raises(PartitionError, match=f"^{re.escape(message)}$")
+
+
+WHOLE = "each stage needs a whole number of layers, at least one"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ([], "sizes is empty: a partition has at least one stage"),
+        ([3, 0], f"the size of stage 1 is 0: {WHOLE}"),
+        ([-2, 3], f"the size of stage 0 is -2: {WHOLE}"),
+        ([2.0, 3], f"the size of stage 0 is 2.0: {WHOLE}"),
+        (["a"], f"the size of stage 0 is 'a': {WHOLE}"),
+        (12, "sizes is 12: give a list of numbers"),
+    ],
+)
+def test_bad_sizes(sizes: Any, message: str) -> None:
+    with refused(message):
+        Partition(sizes)
+
+
+@pytest.mark.parametrize("ask", ["loads", "bottleneck", "imbalance"])
+def test_costs_of_another_number_of_layers(ask: str) -> None:
+    with refused("2 costs for 3 layers: give one cost a layer"):
+        getattr(Partition((1, 2)), ask)([1, 2])
+    with refused("1 cost for 3 layers: give one cost a layer"):
+        Partition((1, 2), costs=[1])
+    with refused("costs[1] is nan: give a finite number"):
+        getattr(Partition((1, 2)), ask)([1, math.nan, 1])
+
+
+@pytest.mark.parametrize("layer", [-1, 3])
+def test_no_such_layer(layer: int) -> None:
+    with refused(f"layer {layer} does not exist: the 3 layers are numbered 0 to 2"):
+        Partition((1, 2)).stage_of(layer)
+
+
+COUNT = "give a whole number of stages, at least 1"
+MICRO = "give a whole number of micro-batches, at least 1"
+
+
+@pytest.mark.parametrize(
+    ("costs", "num_stages", "options", "message"),
+    [
+        (
+            [1, 2, 3],
+            4,
+            {},
+            "4 stages for 3 layers: each stage needs at least one layer; use at most 3 stages",
+        ),
+        (
+            [1],
+            2,
+            {},
+            "2 stages for 1 layer: each stage needs at least one layer; use at most 1 stage",
+        ),
+        ([1, 2], 0, {}, f"num_stages is 0: {COUNT}"),
+        ([1, 2], -1, {}, f"num_stages is -1: {COUNT}"),
+        ([1, 2], 1.5, {}, f"num_stages is 1.5: {COUNT}"),
+        ([1, 2], None, {}, f"num_stages is None: {COUNT}"),
+        ([], 1, {}, "costs is empty: give one cost a layer"),
+        (3.5, 1, {}, "costs is 3.5: give a list of numbers"),
+        ([1, -2], 1, {}, "costs[1] is -2: give a number of at least 0"),
+        ([1, math.nan], 1, {}, "costs[1] is nan: give a finite number"),
+        ([math.inf, 1], 1, {}, "costs[0] is inf: give a finite number"),
+        ([1, "2"], 1, {}, "costs[1] is of type str: give a number"),
+        ([SimpleNamespace()], 1, {}, "costs[0] is of type SimpleNamespace: give a number"),
+        ([1, 2], 1, {"num_microbatches": 0}, f"num_microbatches is 0: {MICRO}"),
+        ([1, 2], 1, {"num_microbatches": 2.5}, f"num_microbatches is 2.5: {MICRO}"),
+        ([1, 2, 3], 2, {"transfer": [1]}, "transfer has 1 number for 2 cuts: give one a cut"),
+        ([1, 2, 3], 2, {"transfer": [1] * 4}, "transfer has 4 numbers for 2 cuts: give one a cut"),
+        ([1, 2], 2, {"transfer": 3}, "transfer is 3: give a list of numbers"),
+        ([1, 2], 2, {"transfer": [-0.5]}, "transfer[0] is -0.5: give a number of at least 0"),
+        ([1, 2], 2, {"speed": [1]}, "speed has 1 number for 2 stages: give one a stage"),
+        ([1, 2], 2, {"speed": [1, 0]}, "speed[1] is 0: every device needs a speed above 0"),
+        ([1, 2], 2, {"speed": [-1, 1]}, "speed[0] is -1: give a number of at least 0"),
+        ([1, 2], 2, {"memory": [1, 2]}, "memory is given without capacity: give both or neither"),
+        ([1, 2], 2, {"capacity": 2}, "capacity is given without memory: give both or neither"),
+        (
+            [1, 2],
+            2,
+            {"memory": [1], "capacity": 2},
+            "memory has 1 number for 2 layers: give one a layer",
+        ),
+        (
+            [1, 2],
+            2,
+            {"memory": [1, 1], "capacity": [2]},
+            "capacity has 1 number for 2 stages: give one a stage",
+        ),
+        (
+            [1, 2],
+            2,
+            {"memory": [1, -1], "capacity": 2},
+            "memory[1] is -1: give a number of at least 0",
+        ),
+        (
+            [1, 2],
+            2,
+            {"memory": [1, 1], "capacity": [2, math.nan]},
+            "capacity[1] is nan: give a finite number",
+        ),
+        (
+            [1, 2, 1],
+            2,
+            {"memory": [1, 50e9, 1], "capacity": [40e9, 16e9]},
+            "layer 1 alone needs 50,000,000,000, the largest capacity of a stage is "
+            "40,000,000,000: 10,000,000,000 over; no partition helps, so use devices with more "
+            "memory or split inside the layer",
+        ),
+        (
+            [1] * 4,
+            2,
+            {"memory": [8] * 4, "capacity": [10, 20.5]},
+            "the layers do not fit: in the partition that comes closest, stage 1 (layers 1-3) "
+            "needs 24, the capacity of stage 1 is 20.5: 3.5 over; use more stages or devices with "
+            "more memory",
+        ),
+    ],
+)
+def test_refused(costs: Any, num_stages: Any, options: dict, message: str) -> None:
+    with refused(message):
+        partition(costs, num_stages, **options)
+
+
+def test_errors_are_value_errors() -> None:
+    assert issubclass(PartitionError, ValueError)
+
+
+def test_the_layer_that_needs_more_than_its_own_stage_has_may_move() -> None:
+    # layer 0 fits no first stage, whatever the cuts: not the largest capacity, but stage 0's fails
+    with pytest.raises(PartitionError, match=r"stage 0 \(layer 0\) needs 5, .* is 3: 2 over"):
+        partition([1, 1], 2, memory=[5, 1], capacity=[3, 9])
+    assert partition([1, 1, 1], 2, memory=[1, 5, 1], capacity=[3, 9]).sizes == (1, 2)
