@@ -8,6 +8,8 @@ modules that compute never import the module that draws.
 import base64
 import html
 import io
+import math
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -63,8 +65,8 @@ def seconds_text(seconds: float) -> str:
     """
     for scale, unit in ((1, "s"), (1e-3, "ms"), (1e-6, "µs")):
         if abs(seconds) >= scale * 0.9995:
-            return f"{seconds / scale:.{3 if abs(seconds / scale) < 999.5 else 4}g} {unit}"
-    return f"{seconds * 1e6:.3g} µs"
+            return f"{_three_digits(seconds / scale)} {unit}"
+    return f"{seconds * 1e6:.3g} µs" if seconds else "0 s"
 
 
 def bytes_text(nbytes: float) -> str:
@@ -73,31 +75,83 @@ def bytes_text(nbytes: float) -> str:
     >>> bytes_text(83886080), bytes_text(512)
     ('83.9 MB', '512 B')
     """
-    for scale, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+    for scale, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if abs(nbytes) >= scale * 0.9995:
-            return f"{nbytes / scale:.3g} {unit}"
-    return f"{nbytes:g} B"
+            return f"{_three_digits(nbytes / scale)} {unit}"
+    return f"{nbytes:.3g} B"
 
 
-def staircase(
-    lanes: list[list[tuple[str, float, float]]], start: float, end: float, columns: int = 96
-) -> list[str]:
+def _three_digits(value: float) -> str:
+    """Write at least three digits, and no power of ten however large the value."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
+
+
+Box = tuple[str, float, float]  # label, start, end
+
+
+def staircase(lanes: list[list[Box]], start: float, end: float, columns: int = 96) -> list[str]:
     """Draw lanes of labelled boxes (label, start, end) as lines of text; idle time stays blank.
+
+    All lines are equally long, `columns` at most. A box too narrow for its label shows the letter
+    of it alone, never a part of its number. Where most labels do not fit, no box has one: each
+    column then shows the letter of what takes most of it.
 
     >>> staircase([[("F0", 0, 1), ("B0", 3, 5)], [("F0", 1, 2), ("B0", 2, 3)]], 0, 5)
     ['F0    B0--', '  F0B0    ']
+    >>> staircase([[("F0", 0, 1), ("B0", 3, 5)], [("F0", 1, 2), ("B0", 2, 3)]], 0, 5, columns=9)
+    ['F  BB', ' FB  ']
     """
-    boxes = [box for lane in lanes for box in lane]
-    length = end - start
-    widest = max(len(label) for label, _, _ in boxes)
-    shortest = min((b - a for _, a, b in boxes if b > a), default=length)
-    width = min(columns, round(widest * length / shortest)) if length > 0 else columns
-    scale = width / length if length > 0 else 0.0
-    lines = []
-    for lane in lanes:
-        line = [" "] * width
-        for label, a, b in lane:
-            left, right = round((a - start) * scale), round((b - start) * scale)
-            line[left:right] = label.ljust(right - left, "-")[: right - left]
-        lines.append("".join(line))
-    return lines
+    scale = _columns_per_second([box for lane in lanes for box in lane], end - start, columns)
+    placed = [
+        [(label, (a - start) * scale, (b - start) * scale) for label, a, b in lane]
+        for lane in lanes
+    ]
+    fits = [_fits(box) for lane in placed for box in lane if box[2] > box[1]]
+    draw = _labelled if 2 * sum(fits) >= len(fits) else _lettered
+    width = _edge((end - start) * scale)
+    return [draw(lane, width) for lane in placed]
+
+
+def _columns_per_second(boxes: list[Box], length: float, columns: int) -> float:
+    """Return the scale: a whole number of columns for the shortest box, where there is room."""
+    shortest = min((b - a for _, a, b in boxes if b > a), default=0.0)
+    if not shortest:
+        return 0.0
+    share = min(max(len(label) for label, _, _ in boxes), columns * shortest / length)
+    return math.floor(share) / shortest if share >= 1 else columns / length
+
+
+def _edge(position: float) -> int:
+    """Round to the nearest column, halves always upwards, so that equal boxes stay equal."""
+    return math.floor(position + 0.5 + 1e-6)
+
+
+def _fits(box: Box) -> bool:
+    label, left, right = box
+    return _edge(right) - _edge(left) >= len(label)
+
+
+def _letter(label: str) -> str:
+    return next(character for character in label if character.isalpha())
+
+
+def _labelled(lane: list[Box], width: int) -> str:
+    line = [" "] * width
+    for box in lane:
+        label, left, right = box[0], _edge(box[1]), _edge(box[2])
+        # A letter alone is followed by a dash or a letter: with a number it would be a label.
+        alone = _letter(label) if label[0].isalpha() or right - left > 1 else "-"
+        text = label if _fits(box) else alone
+        line[left:right] = text.ljust(right - left, "-")[: right - left]
+    return "".join(line)
+
+
+def _lettered(lane: list[Box], width: int) -> str:
+    shares: list[dict[str, float]] = [defaultdict(float) for _ in range(width)]
+    for label, a, b in lane:
+        for column in range(math.floor(a), min(width, math.ceil(b))):
+            shares[column][_letter(label)] += min(b, column + 1) - max(a, column)
+    return "".join(
+        max(share, key=share.__getitem__) if sum(share.values()) >= 0.5 - 1e-6 else " "
+        for share in shares
+    )

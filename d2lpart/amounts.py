@@ -1,0 +1,87 @@
+"""Numbers as users give them: checked, taken exactly, and written in messages."""
+
+import math
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from numbers import Integral, Rational, Real
+from typing import Any
+
+
+class PartitionError(ValueError):
+    """A partition that cannot be: the message names the rule, the numbers and the remedy."""
+
+
+def exact(name: str, value: Any) -> Fraction:
+    """Return a finite number as a fraction; a float counts as the decimal it prints as.
+
+    >>> exact("cost", 0.1) + exact("cost", 0.2) == exact("cost", 0.3)
+    True
+    """
+    if not isinstance(value, Real):
+        raise PartitionError(f"{name} is of type {type(value).__name__}: give a number")
+    if isinstance(value, Integral):
+        return Fraction(int(value))
+    if isinstance(value, Rational):
+        return Fraction(value)
+    if not math.isfinite(value):
+        raise PartitionError(f"{name} is {value}: give a finite number")
+    return Fraction(repr(float(value)))
+
+
+def listed(name: str, values: Any) -> list[Any]:
+    """Return what the user gives as a list, with one entry a layer, a stage or a cut."""
+    if not isinstance(values, Iterable):
+        raise PartitionError(f"{name} is {values!r}: give a list of numbers")
+    return list(values)
+
+
+def amounts(name: str, values: Any) -> list[Fraction]:
+    """Return numbers that say how much, each finite and at least 0, as fractions."""
+    numbers = [exact(f"{name}[{i}]", value) for i, value in enumerate(listed(name, values))]
+    for i, number in enumerate(numbers):
+        if number < 0:
+            raise PartitionError(f"{name}[{i}] is {written(number)}: give a number of at least 0")
+    return numbers
+
+
+def whole_number(name: str, value: Any, remedy: str) -> int:
+    """Return a whole number above 0."""
+    if not isinstance(value, Integral) or value < 1:
+        raise PartitionError(f"{name} is {value!r}: {remedy}")
+    return int(value)
+
+
+def whole(*lists: Sequence[Fraction]) -> list[list[int]]:
+    """Return all numbers times their common denominator: in one finer unit they are whole."""
+    unit = math.lcm(*(number.denominator for numbers in lists for number in numbers))
+    return [[int(number * unit) for number in numbers] for numbers in lists]
+
+
+def written(number: float | Fraction) -> str:
+    """Return a finite number as messages and descriptions show it.
+
+    >>> written(16_000_000_000), written(2.5), written(1 / 3)
+    ('16,000,000,000', '2.5', '0.333333')
+    """
+    if -(10**15) < number < 10**15 and number == int(number):
+        return f"{int(number):,}"
+    return f"{float(number):.6g}"
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number of things, in words.
+
+    >>> count(1, "layer"), count(3, "layer")
+    ('1 layer', '3 layers')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def layers_in_words(layers: range) -> str:
+    """Return the numbers of consecutive layers, in words.
+
+    >>> layers_in_words(range(4, 8)), layers_in_words(range(4, 5))
+    ('layers 4-7', 'layer 4')
+    """
+    last = layers.stop - 1
+    return f"layer {last}" if len(layers) == 1 else f"layers {layers.start}-{last}"

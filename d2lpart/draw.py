@@ -1,0 +1,36 @@
+"""`plot`: the figure of every value that has one, and `curves` for lessons.
+
+This file and its parts, `draw_…`, are the only ones that load matplotlib.
+"""
+
+from functools import singledispatch
+from typing import Any
+
+from d2lpart.draw_curves import curves
+from d2lpart.draw_page import Picture
+from d2lpart.draw_partition import partition_picture
+from d2lpart.draw_timeline import comparison_picture, timeline_picture
+from d2lpart.partitioning import Partition
+from d2lpart.timeline import Comparison, Timeline
+
+__all__ = ["Picture", "curves", "plot"]
+
+
+@singledispatch
+def plot(value: Any, **options: Any) -> Picture:
+    """Return the figure of a timeline, a comparison or a partition.
+
+    The options are those of `timeline_picture`, `comparison_picture` and `partition_picture`.
+
+    Raises:
+        ValueError: there is no figure for such a value.
+    """
+    raise ValueError(
+        f"there is no figure of a {type(value).__name__}: give a Timeline, a Comparison "
+        f"or a Partition"
+    )
+
+
+plot.register(Timeline, timeline_picture)
+plot.register(Comparison, comparison_picture)
+plot.register(Partition, partition_picture)

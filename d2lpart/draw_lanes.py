@@ -1,0 +1,221 @@
+"""The lanes of a timeline: one a rank, colour and hatch by kind, idle time left blank."""
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from d2lpart.draw_page import (
+    FRAME,
+    GREY,
+    INK,
+    MARGIN,
+    NORMAL,
+    SMALL,
+    Box,
+    Page,
+    boxes,
+    line_width,
+    mixed,
+    number_width,
+    sample,
+)
+from d2lpart.span import Span
+from d2lpart.timeline import Timeline
+
+
+class Look(NamedTuple):
+    """How the boxes of one kind of action look."""
+
+    name: str
+    face: str
+    hatch: str
+
+
+# The palette of Okabe and Ito (jfly.uni-koeln.de/color): told apart with any colour vision, and
+# each of these four light enough for black numbers.
+LOOKS = {
+    "F": Look("forward", "#56B4E9", ""),
+    "B": Look("backward", "#E69F00", "///"),
+    "I": Look("input gradient", "#F0E442", "\\\\\\"),
+    "W": Look("weight gradient", "#CC79A7", "..."),
+}
+PALER = 0.6  # how much white the last stage of a rank has in its colour
+LANE = 0.78  # height of a lane; the next lane is 1 further down
+RIGHT = 0.95  # inches right of the lanes
+ROW = 0.17  # inches that a line of text needs
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """A timeline on axes: lane r lies around y = r, x is the time since the step began."""
+
+    timeline: Timeline
+    axes: Any
+    inches: float  # width of the axes
+    pitch: float  # inches from one lane to the next
+    length: float  # seconds from the left to the right end of the axes
+    unit: tuple[float, str]  # of the axes: its seconds, and its name
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the boxes are too narrow for edges and hatches, a few pixels each."""
+        each = len(self.timeline.spans) / self.timeline.num_ranks
+        return self.wide(self.timeline.makespan) < 0.04 * each
+
+    def x(self, seconds: float) -> float:
+        """Return the place of a moment of the timeline."""
+        return (seconds - self.timeline.start) / self.unit[0]
+
+    def wide(self, seconds: float) -> float:
+        """Return the inches that a duration takes."""
+        return seconds * self.inches / self.length if self.length else 0.0
+
+    def box(self, rank: int, start: float, end: float) -> Box:
+        """Return the box of `rank` from `start` to `end`."""
+        return self.x(start), rank - LANE / 2, self.x(end) - self.x(start), LANE
+
+
+def panel(page: Page, timeline: Timeline, length: float, shown: list[Timeline]) -> Lanes:
+    """Add one of the timelines `shown`: headline, legend, lanes, an axis of `length` seconds."""
+    page.text(timeline.headline(), NORMAL + 1)
+    page.space(0.26)
+    names = {id(each): _names(each) for each in shown}
+    lines = [line for own in names.values() for name in own for line in name.split("\n")]
+    left = MARGIN + 0.05 + max(line_width(line, NORMAL) for line in lines)
+    pitch = max(0.11, min(0.4, 5.0 / timeline.num_ranks))
+    axes = page.axes(timeline.num_ranks * pitch, left, RIGHT)
+    lanes = Lanes(timeline, axes, page.width - left - RIGHT, pitch, length, _unit(length))
+    axes.set_xlim(0, length / lanes.unit[0] or 1)
+    rows(axes, names[id(timeline)], 0, pitch)
+    shares = [f"{timeline.idle_fraction(rank):.1%}" for rank in range(timeline.num_ranks)]
+    right_column(lanes, axes, "idle/total", shares, 0, pitch)
+    below = timeline.num_ranks - 0.5 + 0.09 / pitch
+    _beside(lanes, axes, below, f"time in {lanes.unit[1]}", va="top", color=GREY)
+    _draw(lanes)
+    if not lanes.narrow:
+        _numbers(lanes)
+        _transfers(lanes)
+    _legend(lanes, shown)
+    page.space(0.34)
+    return lanes
+
+
+def _unit(length: float) -> tuple[float, str]:
+    units = [(1.0, "s"), (1e-3, "ms"), (1e-6, "µs")]
+    return next((unit for unit in units if length >= unit[0]), units[0 if length == 0 else -1])
+
+
+def _names(timeline: Timeline) -> list[str]:
+    """Return the name of each lane, with the stages where they are not plain from the rank."""
+    schedule = timeline.schedule
+    names = [f"rank {rank}" for rank in range(timeline.num_ranks)]
+    if schedule.stage_to_rank == tuple(range(schedule.num_ranks)) or len(names) > 12:
+        return names
+    stages = [schedule.stages_of(rank) for rank in range(timeline.num_ranks)]
+    return [
+        f"{name}\nstage{'s' * (len(own) > 1)} {', '.join(map(str, own))}"
+        for name, own in zip(names, stages, strict=True)
+    ]
+
+
+def rows(axes: Any, names: list[str], middle: float, pitch: float) -> None:
+    """Name rows of height 1 at the left, as many of them as there is room for."""
+    marked = range(0, len(names), math.ceil(ROW / pitch))
+    axes.set_ylim(len(names) - 0.5 + middle, middle - 0.5)
+    axes.set_yticks([rank + middle for rank in marked], [names[rank] for rank in marked])
+    axes.tick_params(axis="y", length=0)
+
+
+def right_column(
+    lanes: Lanes, axes: Any, head: str, cells: list[str], middle: float, pitch: float
+) -> None:
+    """Write at the right end of rows of height 1 a cell each, and a head over all."""
+    _beside(lanes, axes, middle - 0.5 - 0.06 / pitch, head, va="bottom", color=GREY)
+    for rank in range(0, len(cells), math.ceil(ROW / pitch)):
+        _beside(lanes, axes, rank + middle, cells[rank], va="center_baseline", color=INK)
+
+
+def _beside(lanes: Lanes, axes: Any, y: float, text: str, **style: Any) -> None:
+    right = 1 + (RIGHT - MARGIN) / lanes.inches
+    place = axes.get_yaxis_transform()
+    axes.text(right, y, text, transform=place, ha="right", size=NORMAL, **style)
+
+
+def _draw(lanes: Lanes) -> None:
+    """Draw the lanes, white with a thin frame, and in them the actions as boxes."""
+    timeline, schedule = lanes.timeline, lanes.timeline.schedule
+    ranks = range(timeline.num_ranks)
+    whole = [lanes.box(rank, timeline.start, timeline.end) for rank in ranks]
+    boxes(lanes.axes, whole, "white", FRAME, depth=1)
+    nth = {stage: n for rank in ranks for n, stage in enumerate(schedule.stages_of(rank))}
+    groups: dict[tuple[str, int], list[Box]] = defaultdict(list)
+    for span in timeline.spans:
+        box = lanes.box(span.rank, span.start, span.end)
+        groups[span.action.kind, nth[span.action.stage]].append(box)
+    for (kind, place), group in groups.items():
+        look = LOOKS[kind]
+        face = mixed(look.face, "white", PALER * place / max(1, *nth.values()))
+        edge, hatch = mixed(look.face, INK, 0.6), look.hatch
+        if lanes.narrow:
+            edge = hatch = ""
+        boxes(lanes.axes, group, face, edge, hatch)
+
+
+def _numbers(lanes: Lanes) -> None:
+    """Write its micro-batch into each box that has room for it.
+
+    Where ranks have several stages, the boxes hold whole actions if all of them have room.
+    """
+    timeline = lanes.timeline
+    size = min(NORMAL, 40 * lanes.pitch)
+    if size < SMALL:
+        return
+    several = timeline.schedule.num_stages > timeline.num_ranks
+    whole = several and all(_fits(lanes, span, str(span.action), size) for span in timeline.spans)
+    for span in timeline.spans:
+        label = str(span.action if whole else span.action.microbatch)
+        if _fits(lanes, span, label, size):
+            style = {"ha": "center", "va": "center_baseline", "size": size, "color": "black"}
+            lanes.axes.text(lanes.x((span.start + span.end) / 2), span.rank, label, **style)
+
+
+def _fits(lanes: Lanes, span: Span, label: str, size: float) -> bool:
+    return number_width(label, size) < lanes.wide(span.seconds)
+
+
+def _transfers(lanes: Lanes) -> None:
+    """Draw each message that takes time as an arrow from the sender's lane to the receiver's."""
+    for marker, down in (("v", 1), ("^", -1)):
+        xs, ys = [], []
+        for message in lanes.timeline.transfers:
+            if message.seconds > 0 and (message.target - message.source) * down > 0:
+                edge = down * LANE / 2
+                xs += [lanes.x(message.start), lanes.x(message.end), math.nan]
+                ys += [message.source + edge, message.target - edge, math.nan]
+        if xs:
+            style = {"color": INK, "linewidth": 0.8, "label": "transfer"}
+            lanes.axes.plot(xs, ys, zorder=1.5, **style)
+            heads = [y - 0.05 * down for y in ys[1::3]]
+            lanes.axes.plot(xs[1::3], heads, marker, color=INK, markersize=3, zorder=3)
+
+
+def _legend(lanes: Lanes, shown: list[Timeline]) -> None:
+    """Say over the lanes what their boxes and lines mean; of what can be seen, no more."""
+    present = {span.action.kind for timeline in shown for span in timeline.spans}
+    looks = [look for kind, look in LOOKS.items() if kind in present]
+    handles: list[Any] = [
+        sample(look.name, look.face, "" if lanes.narrow else look.hatch) for look in looks
+    ]
+    if any(timeline.schedule.num_stages > timeline.num_ranks for timeline in shown):
+        handles.append(sample("paler: a later stage", mixed(looks[0].face, "white", PALER)))
+    handles += lanes.axes.get_lines()[:1]  # an arrow, where one is drawn
+    lanes.axes.legend(
+        handles=handles, loc="lower left", bbox_to_anchor=(0, 1 + 0.05 / _height(lanes)),
+        ncols=len(handles), fontsize=NORMAL, frameon=False, borderpad=0, borderaxespad=0,
+        handlelength=1.8, handleheight=1.1, columnspacing=1.4, labelspacing=0,
+    )  # fmt: skip
+
+
+def _height(lanes: Lanes) -> float:
+    return lanes.timeline.num_ranks * lanes.pitch
