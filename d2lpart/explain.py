@@ -6,6 +6,7 @@ that it depends on had arrived; whatever arrived last is what it waited for.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from d2lpart.schedule import Action, Schedule, dependencies
@@ -40,6 +41,11 @@ class Record:
     start: float
     end: float
 
+    @cached_property
+    def last(self) -> Span:
+        """The span that ends the step."""
+        return max(self.spans.values(), key=lambda span: span.end)
+
     def needs(self, span: Span) -> Iterator[tuple[float, Span]]:
         """Yield what a span waits for: when it has arrived, and the span that makes it."""
         for action in dependencies(span.action, self.schedule):
@@ -49,36 +55,41 @@ class Record:
 
 
 def gaps(record: Record, own: Sequence[Span]) -> Iterator[Gap]:
-    """Yield the gaps between a rank's spans `own` (in order of time) over the whole step."""
+    """Yield the gaps between a rank's spans `own` (in order of time) over the whole step.
+
+    What is shorter than a billionth of the step is rounding, and no gap.
+    """
+    grain = 1e-9 * (record.end - record.start)
     free = record.start
-    for span in own:
-        yield from _before(record, span, free, "fill" if free == record.start else "wait")
+    for number, span in enumerate(own):
+        for until, reason, kind in _reasons(record, span, "wait" if number else "fill"):
+            until = min(until, span.start)
+            if until - free > grain:
+                yield Gap(free, until, reason, kind)
+                free = until
         free = span.end
-    if free < record.end:
-        last = max(record.spans.values(), key=lambda span: span.end)
+    if record.end - free > grain:
+        last = record.last
         reason = f"has nothing left to do until {last.action} on rank {last.rank} ends the step"
         yield Gap(free, record.end, reason, "drain")
 
 
-def _before(record: Record, span: Span, free: float, kind: str) -> Iterator[Gap]:
-    """Yield the pieces of the gap from `free` to the start of `span`."""
-    arrived, maker = max(record.needs(span), default=(free, span))
-    for until, reason, sort in (
-        (maker.end, f"waits for {maker.action} on rank {maker.rank}", kind),
-        (arrived, f"waits for the transfer of {maker.action} from rank {maker.rank}", "transfer"),
-        (span.start, f"overhead before {span.action}", "overhead"),
-    ):
-        until = min(until, span.start)
-        if until > free:
-            yield Gap(free, until, reason, sort)
-            free = until
+def _reasons(record: Record, span: Span, kind: str) -> Iterator[tuple[float, str, str]]:
+    """Yield what holds a span back, in order of time: until when, the reason and its kind."""
+    last = max(record.needs(span), default=None)
+    if last is not None:
+        arrived, maker = last
+        yield maker.end, f"waits for {maker.action} on rank {maker.rank}", kind
+        source = f"of {maker.action} from rank {maker.rank}"
+        yield arrived, f"waits for the transfer {source}", "transfer"
+    yield span.start, f"overhead before {span.action}", "overhead"
 
 
 def critical_path(record: Record) -> list[Span | Transfer]:
     """Return the chain that ends the step: spans and transfers, each waiting for the last."""
     before = _predecessors(record)
     chain: list[Span | Transfer] = []
-    link: Span | None = max(record.spans.values(), key=lambda span: span.end)
+    link: Span | None = record.last
     while link is not None:
         chain.append(link)
         previous = before[link.action]

@@ -5,6 +5,7 @@ backward of one micro-batch on a rank's whole share. With v chunks, stage s live
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
 
 from d2lpart.schedule import Action, Schedule
 
@@ -28,7 +29,7 @@ def naive(num_ranks: int, num_microbatches: int, chunks: int = 1) -> Schedule:
 def gpipe(num_ranks: int, num_microbatches: int, chunks: int = 1) -> Schedule:
     """All forwards, then all backwards.
 
-    Bubble time: (p−1)(F+B)/v; idle/total (p−1)/(m+p−1) for v = 1. Held: m micro-batches.
+    Bubble time: (p−1)(F+B)/v for m ≥ p or v = 1; idle/total (p−1)/(vm+p−1). Held: m micro-batches.
     Source: GPipe (arXiv 1811.06965); the backwards run in the order of the forwards.
     """
     stage_to_rank = _round_robin(num_ranks, chunks)
@@ -94,9 +95,9 @@ def build_schedule(
         )
     sizes = {"num_ranks": num_ranks, "num_microbatches": num_microbatches, "chunks": chunks}
     for what, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
             raise ValueError(f"{what} is {size!r}: a schedule needs a whole number of at least 1")
-    return SCHEDULES[name](num_ranks, num_microbatches, chunks)
+    return SCHEDULES[name](int(num_ranks), int(num_microbatches), int(chunks))
 
 
 def _round_robin(num_ranks: int, chunks: int) -> tuple[int, ...]:

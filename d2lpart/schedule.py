@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import index
 from typing import NamedTuple
 
 KINDS = ("F", "B", "I", "W")
@@ -48,13 +49,26 @@ class Action(NamedTuple):
 
 
 def _as_action(item: object) -> Action:
-    if isinstance(item, Action):
-        return item
     if isinstance(item, str):
         return Action.parse(item)
     if isinstance(item, tuple) and len(item) == 3:
-        return Action(*item)
+        stage, kind, microbatch = item
+        try:
+            return Action(index(stage), str(kind), index(microbatch))
+        except TypeError:
+            pass
     raise ScheduleError(f"{item!r} is no action: give an Action or its written form, such as '2F0'")
+
+
+def _as_items(order: str | Iterable[object]) -> Iterable[object]:
+    return order.split() if isinstance(order, str) else order
+
+
+def _as_rank(item: object) -> int:
+    try:
+        return index(item)  # type: ignore[arg-type]
+    except TypeError:
+        raise ScheduleError(f"{item!r} is no rank: give each stage a whole number") from None
 
 
 @dataclass(frozen=True)
@@ -62,13 +76,14 @@ class Schedule:
     """The order of actions of every rank.
 
     Args:
-        orders: one sequence of `Action` (or of its written form) for each rank.
+        orders: one sequence of `Action` (or of its written form) for each rank; or one line of
+            written forms, as a schedule prints them.
         stage_to_rank: for each stage, the rank that it lives on.
         name: what people call it.
 
     A schedule may be illegal; `validate` says so, and why.
 
-    >>> print(Schedule([["0F0", "0B0"], ["1F0", "1B0"]], [0, 1]))
+    >>> print(Schedule(["0F0 0B0", "1F0 1B0"], [0, 1]))
     custom: 2 ranks, 2 stages, 1 micro-batch
     rank 0: 0F0 0B0
     rank 1: 1F0 1B0
@@ -80,13 +95,13 @@ class Schedule:
 
     def __init__(
         self,
-        orders: Iterable[Iterable[Action | str]],
+        orders: Iterable[str | Iterable[Action | str]],
         stage_to_rank: Sequence[int],
         name: str = "custom",
     ) -> None:
-        actions = tuple(tuple(_as_action(item) for item in order) for order in orders)
+        actions = tuple(tuple(map(_as_action, _as_items(order))) for order in orders)
         object.__setattr__(self, "orders", actions)
-        object.__setattr__(self, "stage_to_rank", tuple(stage_to_rank))
+        object.__setattr__(self, "stage_to_rank", tuple(map(_as_rank, stage_to_rank)))
         object.__setattr__(self, "name", name)
 
     @property
@@ -198,7 +213,9 @@ def _deadlock(need: dict[int, Action], schedule: Schedule) -> str:
         rank = schedule.position[need[rank]][0]
     cycle = seen[seen.index(rank) :]
     if len(cycle) == 1:
-        return f"rank {rank} has {need[rank]} out of order: what needs it stands before it"
+        late = need[rank]
+        early = next(a for a in schedule.orders[rank] if late in dependencies(a, schedule))
+        return f"rank {rank} runs {early} before {late}, which it needs: run {late} first"
     links = [f"waits for {need[r]} on rank {schedule.position[need[r]][0]}" for r in cycle]
     return (
         f"deadlock: rank {rank} {', which '.join(links)}; "
@@ -222,13 +239,13 @@ def validate(schedule: Schedule) -> Schedule:
 
 
 def _check_places(schedule: Schedule) -> None:
-    if schedule.num_microbatches < 1:
+    if not schedule.position:
         raise ScheduleError("the schedule has no action: give each rank at least one")
     for stage, rank in enumerate(schedule.stage_to_rank):
         if not 0 <= rank < schedule.num_ranks:
             raise ScheduleError(
-                f"stage {stage} is on rank {rank}, but the orders are for {schedule.num_ranks} "
-                f"ranks: use ranks 0 to {schedule.num_ranks - 1}"
+                f"stage {stage} is on rank {rank}, but the orders end with rank "
+                f"{schedule.num_ranks - 1}: use ranks 0 to {schedule.num_ranks - 1}"
             )
     for rank in range(schedule.num_ranks):
         if rank not in schedule.stage_to_rank:
@@ -270,7 +287,8 @@ def _check_complete(schedule: Schedule) -> None:
                     f"as {' and '.join(sorted(has & {'I', 'W'}))}: take either B, or I and W"
                 )
             lacks = "F" if "F" not in has else "W" if "I" in has else "I" if "W" in has else "B"
+            last = schedule.num_microbatches - 1
             raise ScheduleError(
-                f"{stage}{lacks}{microbatch} is missing from the order of rank {rank}: a stage runs "
-                f"F and B (or I and W) of each of the {schedule.num_microbatches} micro-batches"
+                f"{stage}{lacks}{microbatch} is missing from the order of rank {rank}: a stage "
+                f"runs F and B (or I and W) of each micro-batch, 0 to {last}"
             )

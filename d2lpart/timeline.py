@@ -4,7 +4,8 @@ The simulator and the real run return this one type, so a prediction and a measu
 compared, explained and drawn by the same code.
 """
 
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,11 +49,7 @@ class Timeline(Drawable):
         if clock not in CLOCKS:
             raise ValueError(f"clock is {clock!r}: use one of {', '.join(CLOCKS)}")
         ordered = tuple(sorted(spans, key=lambda span: (span.start, span.rank, span.end)))
-        if {span.action for span in ordered} != set(schedule.position):
-            raise ValueError(
-                f"{len(ordered)} spans for {len(schedule.position)} actions: a timeline needs "
-                f"one span for each action of its schedule"
-            )
+        _check_spans(ordered, schedule)
         object.__setattr__(self, "spans", ordered)
         object.__setattr__(self, "transfers", tuple(sorted(transfers, key=lambda t: t.start)))
         object.__setattr__(self, "clock", clock)
@@ -93,7 +90,7 @@ class Timeline(Drawable):
 
     def idle(self, rank: int) -> float:
         """Return the seconds of the step in which `rank` computes nothing."""
-        return self.makespan - self.busy(rank)
+        return max(0.0, self.makespan - self.busy(rank))  # rounding leaves nothing below 0
 
     def idle_fraction(self, rank: int | None = None) -> float:
         """Return idle/total, the share of the step spent idle: of one rank, or over all of them."""
@@ -120,6 +117,9 @@ class Timeline(Drawable):
             held += (span.action.kind == "F") - (span.action.kind in "BW")
             peak = max(peak, held + (span.action.kind in "BW"))
         return peak / len(self.schedule.stages_of(rank))
+
+    def _peak(self) -> float:
+        return max(map(self.peak_in_flight, range(self.num_ranks)))
 
     def gaps(self, rank: int) -> list[explain.Gap]:
         """Return the idle time of `rank` as gaps in order of time, each with its reason."""
@@ -160,23 +160,43 @@ class Timeline(Drawable):
         )
 
     def describe(self) -> str:
-        """Return the timeline as text: headline, one lane a rank, where the times are from."""
-        lanes = staircase(
-            [
-                [(f"{a.kind}{a.microbatch}", start, end) for _, a, start, end in self._lanes[rank]]
-                for rank in range(self.num_ranks)
-            ],
-            self.start,
-            self.end,
-        )
-        rows = [
-            f"rank {rank} |{lane}| idle {self.idle_fraction(rank):.1%}"
-            for rank, lane in enumerate(lanes)
+        """Return the timeline as text: headline, one lane a rank, where the times are from.
+
+        A box names its micro-batch, and its stage too where a rank has several. A long step is
+        drawn with one letter a column, and a line below says how much time a column stands for.
+        """
+        boxes = [
+            [(self._label(span.action), span.start, span.end) for span in self.of_rank(rank)]
+            for rank in range(self.num_ranks)
         ]
-        return "\n".join([self.headline(), *rows, *([self.note] if self.note else [])])
+        lanes = staircase(boxes, self.start, self.end)
+        digits = len(str(self.num_ranks - 1))
+        lines = [self.headline()]
+        for rank, lane in enumerate(lanes):
+            lines.append(f"rank {rank:<{digits}} |{lane}| idle {self.idle_fraction(rank):.1%}")
+        if lanes[0] and not any(map(str.isdigit, "".join(lanes))):
+            column = seconds_text(self.makespan / len(lanes[0]))
+            lines.append(f"one column is {column}, and shows what takes most of it")
+        return "\n".join([*lines, *([self.note] if self.note else [])])
+
+    def _label(self, action: Action) -> str:
+        one_each = self.schedule.num_stages == self.num_ranks
+        return f"{action.kind}{action.microbatch}" if one_each else f"{action}-"
 
     def __repr__(self) -> str:
         return f"<Timeline {self.headline()}>"
+
+
+def _check_spans(spans: Sequence[Span], schedule: Schedule) -> None:
+    if not spans:
+        raise ValueError("there are no spans: a timeline needs one for each action, at least one")
+    given, wanted = Counter(span.action for span in spans), Counter(schedule.position.keys())
+    if given != wanted:
+        odd = min(a for a in given.keys() | wanted.keys() if given[a] != wanted[a])
+        raise ValueError(
+            f"spans of {odd}: {given[odd]}, actions {odd} in the schedule: {wanted[odd]}; a "
+            f"timeline needs one span for each action"
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -189,16 +209,18 @@ class Comparison(Drawable):
     @property
     def ratio(self) -> float:
         """The second step's length over the first's."""
-        return self.second.makespan / self.first.makespan
+        first, second = self.first.makespan, self.second.makespan
+        return second / first if first else (1.0 if first == second else math.inf)
 
     def describe(self) -> str:
-        """Return a table: step, idle and peak of both, and their ratio."""
+        """Return a table: the ratio of the steps, then step, idle and most micro-batches held."""
         a, b = self.first, self.second
         head = [f"{t.schedule.name} ({t.clock})" for t in (a, b)]
         width = max(14, *map(len, head))
         rows = [("", *head), ("step", *(seconds_text(t.makespan) for t in (a, b)))]
         rows.append(("idle/total", *(f"{t.idle_fraction():.1%}" for t in (a, b))))
         rows.append(("idle/ideal", *(f"{t.bubble_overhead():.1%}" for t in (a, b))))
+        rows.append(("peak held", *(f"{t._peak():g}" for t in (a, b))))
         for rank in range(max(a.num_ranks, b.num_ranks)):
             cells = (f"{t.idle_fraction(rank):.1%}" if rank < t.num_ranks else "" for t in (a, b))
             rows.append((f"rank {rank} idle", *cells))

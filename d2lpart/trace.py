@@ -5,7 +5,6 @@ Source: "Trace Event Format", the JSON that chrome://tracing and ui.perfetto.dev
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,41 +24,48 @@ def write(
 ) -> Path:
     """Write the trace to `path`, whole or not at all, and return the path."""
     path = Path(path)
-    content = {"traceEvents": list(_events(spans, transfers, schedule)), "otherData": {"of": title}}
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=path.name, text=True)
+    events = list(_events(spans, transfers, schedule, title))
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(content, file)
+        draft.write_text(json.dumps({"traceEvents": events}), encoding="utf-8")
         os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise
+    finally:
+        draft.unlink(missing_ok=True)
     return path
 
 
 def _events(
-    spans: Iterable[Span], transfers: Iterable[Transfer], schedule: Schedule
+    spans: Iterable[Span], transfers: Iterable[Transfer], schedule: Schedule, title: str
 ) -> Iterator[dict[str, Any]]:
-    """Yield the events; their times are in microseconds."""
+    """Yield the events; their times are in microseconds.
+
+    Process and thread numbers begin at 1: viewers take 0 for the idle process of an operating
+    system.
+    """
+    yield {"ph": "M", "name": "process_name", "pid": 1, "args": {"name": title}}
     for rank in range(schedule.num_ranks):
         stages = ", ".join(map(str, schedule.stages_of(rank)))
         name = {"name": f"rank {rank} (stage {stages})"}
-        yield {"ph": "M", "name": "thread_name", "pid": 0, "tid": rank, "args": name}
-    start_of = {}
+        yield {"ph": "M", "name": "thread_name", "pid": 1, "tid": rank + 1, "args": name}
+    of = {}
     for span in spans:
-        start_of[span.action] = span.start
+        of[span.action] = span
         stage, kind, microbatch = span.action
         yield {
-            "ph": "X", "name": str(span.action), "cat": _NAMES[kind], "pid": 0, "tid": span.rank,
+            "ph": "X", "name": str(span.action), "cat": _NAMES[kind], "pid": 1,
+            "tid": span.rank + 1,
             "ts": span.start * 1e6, "dur": span.seconds * 1e6,
             "args": {"stage": stage, "micro-batch": microbatch},
         }  # fmt: skip
     for number, message in enumerate(transfers):
         consumer = schedule.consumer(message.action)
         assert consumer is not None, "a message goes to the stage that waits for it"
-        common = {"name": "transfer", "cat": "transfer", "id": number, "pid": 0}
-        # An arrow leaves from inside the sender's span and ends where the receiver's starts.
-        sent = {"ph": "s", "tid": message.source, "ts": start_of[message.action] * 1e6}
-        got = {"ph": "f", "bp": "e", "tid": message.target, "ts": start_of[consumer] * 1e6}
-        yield {**common, **sent, "args": {"bytes": message.nbytes}}
+        common = {"name": "transfer", "cat": "transfer", "id": number, "pid": 1}
+        # An arrow leaves late in the sender's span, for it must be inside, and ends where the
+        # receiver's starts.
+        sender, receiver = of[message.action], of[consumer]
+        leaves = sender.start + 0.9 * sender.seconds
+        sent = {"ph": "s", "tid": message.source + 1, "ts": leaves * 1e6}
+        got = {"ph": "f", "bp": "e", "tid": message.target + 1, "ts": receiver.start * 1e6}
+        yield {**common, **sent, "args": {"bytes": message.nbytes, "seconds": message.seconds}}
         yield {**common, **got}

@@ -1,0 +1,82 @@
+"""What several test modules share: random legal schedules, the rule of what may run, call counts.
+
+The rule is written out here a second time, on purpose and without `dependencies`, so that a fault
+in the package does not hide itself.
+"""
+
+import sys
+
+import pytest
+
+from d2lpart.schedule import Schedule
+
+
+def _may_run(action, done, num_stages):
+    stage, kind, microbatch = action
+    if kind == "F":
+        return stage == 0 or (stage - 1, "F", microbatch) in done
+    if kind == "W":
+        return (stage, "I", microbatch) in done
+    if (stage, "F", microbatch) not in done:
+        return False
+    last = stage == num_stages - 1
+    return last or any((stage + 1, kind, microbatch) in done for kind in "BI")
+
+
+def _random_schedule(random, most_ranks=4, most_stages=6, most_microbatches=5):
+    """Any legal schedule: any placement, any order, B or I and W by the toss of a coin."""
+    num_stages = random.randint(1, most_stages)
+    num_ranks = random.randint(1, min(most_ranks, num_stages))
+    num_microbatches = random.randint(1, most_microbatches)
+    places = list(range(num_ranks))
+    places += [random.randrange(num_ranks) for _ in range(num_stages - num_ranks)]
+    random.shuffle(places)
+    left = [(stage, "F", k) for stage in range(num_stages) for k in range(num_microbatches)]
+    left += [
+        (stage, kind, k)
+        for stage in range(num_stages)
+        for k in range(num_microbatches)
+        for kind in random.choice(["B", "IW"])
+    ]
+    orders = [[] for _ in range(num_ranks)]
+    done = set()
+    while left:
+        action = random.choice([a for a in left if _may_run(a, done, num_stages)])
+        left.remove(action)
+        done.add(action)
+        orders[places[action[0]]].append(action)
+    return Schedule(orders, places)
+
+
+def _count_calls(function):
+    count = 0
+
+    def tick(frame, event, arg):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(tick)
+    try:
+        function()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+@pytest.fixture(scope="session")
+def count_calls():
+    """`count_calls(function)`: how many functions it calls, of Python and of C."""
+    return _count_calls
+
+
+@pytest.fixture(scope="session")
+def may_run():
+    """`may_run(action, done, num_stages)`: whether all that an action needs is in `done`."""
+    return _may_run
+
+
+@pytest.fixture(scope="session")
+def random_schedule():
+    """`random_schedule(random, most_ranks, most_stages, most_microbatches)`, always legal."""
+    return _random_schedule

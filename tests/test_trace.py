@@ -1,0 +1,173 @@
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from d2lpart import trace
+from d2lpart.orders import SCHEDULES, build_schedule
+from d2lpart.schedule import Schedule
+from d2lpart.simulator import simulate
+from d2lpart.span import Link
+
+EVEN = {"F": 1, "B": 2}
+
+
+@pytest.fixture
+def timeline():
+    return simulate(build_schedule("1f1b", 2, 2), EVEN, Link(0.5), boundary_bytes=64)
+
+
+def events(timeline, path, phase):
+    content = json.loads(timeline.to_perfetto(path).read_text(encoding="utf-8"))
+    return [event for event in content["traceEvents"] if event["ph"] == phase]
+
+
+def test_the_path_comes_back_and_holds_json(timeline, tmp_path):
+    path = timeline.to_perfetto(tmp_path / "step.json")
+    assert path == tmp_path / "step.json"
+    assert list(json.loads(path.read_text())) == ["traceEvents"]
+    assert timeline.to_perfetto(str(tmp_path / "text.json")) == tmp_path / "text.json"
+
+
+def test_every_span_is_a_slice_in_the_lane_of_its_rank(timeline, tmp_path):
+    slices = events(timeline, tmp_path / "step.json", "X")
+    assert [
+        (s["name"], s["tid"] - 1, s["ts"] / 1e6, (s["ts"] + s["dur"]) / 1e6) for s in slices
+    ] == [(str(span.action), span.rank, span.start, span.end) for span in timeline.spans]
+    assert slices[0]["args"] == {"stage": 0, "micro-batch": 0}
+    assert {s["cat"] for s in slices} == {"forward", "backward"}
+
+
+def test_lanes_are_named(tmp_path):
+    timeline = simulate(build_schedule("gpipe", 2, 1, chunks=2), EVEN)
+    process, *threads = events(timeline, tmp_path / "step.json", "M")
+    assert (process["name"], process["args"]) == ("process_name", {"name": timeline.headline()})
+    assert [(t["name"], t["tid"], t["args"]["name"]) for t in threads] == [
+        ("thread_name", 1, "rank 0 (stage 0, 2)"),
+        ("thread_name", 2, "rank 1 (stage 1, 3)"),
+    ]
+
+
+def test_no_number_is_that_of_the_idle_process(timeline, tmp_path):
+    for phase in "MXsf":
+        for event in events(timeline, tmp_path / "step.json", phase):
+            assert event["pid"] == 1
+            assert event.get("tid", 1) >= 1
+
+
+def assert_arrows(timeline, path):
+    slices = {s["name"]: s for s in events(timeline, path, "X")}
+    leave = {s["id"]: s for s in events(timeline, path, "s")}
+    arrive = {f["id"]: f for f in events(timeline, path, "f")}
+    assert leave.keys() == arrive.keys() == set(range(len(timeline.transfers)))
+    for number, message in enumerate(timeline.transfers):
+        s, f = leave[number], arrive[number]
+        sender = slices[str(message.action)]
+        receiver = slices[str(timeline.schedule.consumer(message.action))]
+        assert (s["tid"], f["tid"]) == (sender["tid"], receiver["tid"])
+        assert (s["tid"], f["tid"]) == (message.source + 1, message.target + 1)
+        assert sender["ts"] <= s["ts"] < sender["ts"] + (sender["dur"] or 1)
+        assert f["ts"] == receiver["ts"]
+        assert s["ts"] <= f["ts"]
+        assert f["bp"] == "e"
+        assert (s["name"], s["cat"]) == (f["name"], f["cat"])
+        assert s["args"] == {"bytes": message.nbytes, "seconds": message.seconds}
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+@pytest.mark.parametrize(("p", "m"), [(1, 1), (2, 3), (4, 2)])
+def test_arrows_leave_inside_a_slice_and_end_at_one(name, p, m, tmp_path):
+    assert_arrows(simulate(build_schedule(name, p, m), EVEN, Link(0.25)), tmp_path / "step.json")
+
+
+@given(random=st.randoms(use_true_random=False))
+def test_arrows_of_any_schedule(random, random_schedule, tmp_path_factory):
+    timeline = simulate(random_schedule(random), lambda action: random.randrange(3), Link(0.5))
+    assert_arrows(timeline, tmp_path_factory.getbasetemp() / "any.json")
+
+
+def test_split_backwards_have_names_of_their_own(tmp_path):
+    schedule = Schedule(["0F0 0I0 0W0", "1F0 1I0 1W0"], [0, 1])
+    timeline = simulate(schedule, {"F": 1, "I": 1, "W": 1})
+    categories = {s["name"]: s["cat"] for s in events(timeline, tmp_path / "step.json", "X")}
+    assert categories["1I0"] == "input gradient"
+    assert categories["1W0"] == "weight gradient"
+    assert_arrows(timeline, tmp_path / "step.json")
+
+
+# ---- whole or not at all
+
+
+def test_a_missing_folder_is_an_error_and_is_not_made(timeline, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        timeline.to_perfetto(tmp_path / "missing" / "step.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_no_folder(timeline, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(NotADirectoryError):
+        timeline.to_perfetto(tmp_path / "file" / "step.json")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_an_unwritable_folder_is_left_as_it_is(timeline, tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(PermissionError):
+            timeline.to_perfetto(tmp_path / "step.json")
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_folder_in_the_way_is_left_as_it_is(timeline, tmp_path):
+    (tmp_path / "step.json").mkdir()
+    with pytest.raises(OSError, match=r"step\.json"):
+        timeline.to_perfetto(tmp_path / "step.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["step.json"]
+
+
+@pytest.mark.parametrize("existing", [None, "an older trace"])
+def test_a_failure_leaves_the_old_file_and_no_draft(timeline, tmp_path, monkeypatch, existing):
+    path = tmp_path / "step.json"
+    if existing:
+        path.write_text(existing)
+
+    def fail(draft, target):
+        assert os.path.dirname(draft) == os.path.dirname(target)  # else the move is not atomic
+        assert json.loads(draft.read_text())
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(trace.os, "replace", fail)
+    with pytest.raises(OSError, match="the disk is gone"):
+        timeline.to_perfetto(path)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ([existing] if existing else [])
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(timeline, tmp_path, monkeypatch):
+    def write_half(path, text, **options):
+        path.write_bytes(text[: len(text) // 2].encode())
+        raise OSError("no space left")
+
+    monkeypatch.setattr(trace.Path, "write_text", write_half)
+    with pytest.raises(OSError, match="no space left"):
+        timeline.to_perfetto(tmp_path / "step.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_older_trace_is_replaced(timeline, tmp_path):
+    (tmp_path / "step.json").write_text("an older trace")
+    timeline.to_perfetto(tmp_path / "step.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["step.json"]
+    assert json.loads((tmp_path / "step.json").read_text())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
+def test_others_may_read_a_trace_as_any_new_file(timeline, tmp_path):
+    (tmp_path / "plain").touch()
+    traced = timeline.to_perfetto(tmp_path / "step.json")
+    assert traced.stat().st_mode == (tmp_path / "plain").stat().st_mode
