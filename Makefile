@@ -1,0 +1,127 @@
+# The commands of the course. `make lab` opens it, `make test` checks everything; whatever needs
+# the Python environment in .venv makes it first, from pyproject.toml and constraints.txt.
+
+PYTHON  :=
+LAB_ARGS :=
+WORKERS := 2
+SANITIZE := tests/sanitize.cfg
+
+.PHONY: help setup lab test style types unit nbval notebooks bench clean
+.NOTPARALLEL:
+
+help:
+	@echo 'make lab        set up, and open JupyterLab on lesson 00'
+	@echo 'make test       set up, and check style, types, code and all notebooks'
+	@echo 'make notebooks  build the notebooks anew from notebooks/src and exercises/src'
+	@echo 'make bench      time the package on this machine'
+	@echo 'make setup      only make .venv, or bring it up to date'
+	@echo 'make clean      remove .venv and all caches'
+	@echo
+	@echo 'Options: PYTHON=python3.12  the Python that a new .venv is made from'
+	@echo '         LAB_ARGS=--no-browser  more arguments for JupyterLab'
+	@echo '         WORKERS=4  test processes at a time (2 if not given)'
+
+# ---- the environment ---------------------------------------------------------------------------
+
+VENV_PYTHON := .venv/bin/python
+READY := .venv/ready
+UNFINISHED := .venv/unfinished
+
+# READY is written last and holds the place of the checkout; UNFINISHED is there while an
+# installation runs. So .venv is made from nothing when an installation broke off, when the checkout
+# has moved, and when the Python underneath has gone.
+state := $(shell $(VENV_PYTHON) -c 'print("runs")' 2>/dev/null) $(shell cat $(READY) 2>/dev/null)
+ifneq ($(state),runs $(shell pwd -P))
+.PHONY: $(READY)
+endif
+
+define JUDGE_PYTHON
+import sys
+version = "Python %d.%d.%d" % sys.version_info[:3]
+try:
+    import ensurepip, venv
+except ImportError:
+    version += " without ensurepip or venv (Debian, Ubuntu: apt install python3-venv)"
+    print(version)
+else:
+    print("fit" if sys.version_info >= (3, 11) else version + " is too old")
+endef
+export JUDGE_PYTHON
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@set -e; \
+	place=$$(cat $(READY) 2>/dev/null || pwd -P); \
+	if [ -e $(UNFINISHED) ] || [ "$$place" != "$$(pwd -P)" ] \
+	    || ! $(VENV_PYTHON) -m pip --version >/dev/null 2>&1; then \
+	    set -- python3 python3.13 python3.12 python3.11; \
+	    if [ -n '$(PYTHON)' ]; then set -- '$(PYTHON)'; fi; \
+	    python=; seen=; \
+	    for name; do \
+	        verdict=$$("$$name" -c "$$JUDGE_PYTHON" 2>/dev/null) || verdict='not found'; \
+	        if [ "$$verdict" = fit ]; then python=$$name; break; fi; \
+	        seen="$$seen\n  $$name: $$verdict"; \
+	    done; \
+	    if [ -z "$$python" ]; then \
+	        printf '%b\n' "d2lpart needs Python 3.11 or newer, with venv and pip. Looked at:$$seen"; \
+	        echo 'Install one, or name one: make PYTHON=/path/to/python3'; \
+	        exit 1; \
+	    fi; \
+	    echo "== Make .venv with $$python =="; \
+	    rm -rf .venv; mkdir .venv; touch $(UNFINISHED); \
+	    "$$python" -m venv .venv; \
+	fi; \
+	echo '== Install the packages into .venv; the first time this takes minutes =='; \
+	rm -f $(READY); touch $(UNFINISHED); \
+	$(VENV_PYTHON) -m pip install --constraint constraints.txt --editable '.[lab,browser,dev]'; \
+	pwd -P > $(READY); rm $(UNFINISHED)
+
+# ---- the course --------------------------------------------------------------------------------
+
+lab: $(READY)
+	@root=; if [ "$$(id -u)" = 0 ]; then root=--allow-root; fi; \
+	exec $(VENV_PYTHON) -m jupyterlab $$root --ServerApp.root_dir="$$PWD" \
+	    --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_ARGS)
+
+notebooks: $(READY)
+	$(VENV_PYTHON) -m d2lpart.course.build
+
+bench: $(READY)
+	$(VENV_PYTHON) tests/benchmarks/step.py
+
+# ---- the checks --------------------------------------------------------------------------------
+
+# Each test process computes on one core; the tests compare to the last bit, which needs that too.
+ONE_CORE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+NBVAL := $(ONE_CORE) $(VENV_PYTHON) -m pytest --nbval-lax --nbval-current-env \
+    --nbval-cell-timeout=120 --nbval-sanitize-with $(SANITIZE) -n $(WORKERS) --dist loadfile
+
+test: style types unit nbval
+
+style: $(READY)
+	@echo '== Style: ruff =='
+	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m ruff format --check .
+
+types: $(READY)
+	@echo '== Types: mypy =='
+	$(VENV_PYTHON) -m mypy
+
+unit: $(READY)
+	@echo '== Code: pytest over tests and docstrings =='
+	MPLBACKEND=agg $(ONE_CORE) $(VENV_PYTHON) -m pytest -n $(WORKERS) --dist loadgroup
+
+nbval: $(READY)
+	@failed=; \
+	echo '== Lessons: nbval =='; \
+	$(NBVAL) notebooks || failed="$$failed lessons"; \
+	echo '== Exercises, unsolved: nbval =='; \
+	$(NBVAL) exercises --ignore=exercises/solutions || failed="$$failed exercises"; \
+	echo '== Exercises, solved, each check strict: nbval =='; \
+	D2LPART_STRICT=1 $(NBVAL) exercises/solutions || failed="$$failed solutions"; \
+	if [ -n "$$failed" ]; then echo "Failed:$$failed"; exit 1; fi
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build d2lpart.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

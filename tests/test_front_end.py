@@ -1,0 +1,226 @@
+"""Each lesson opened in JupyterLab, in a real browser: it runs to its end, and a click is answered.
+
+nbval runs the cells without a browser; only here do widgets appear and callbacks come back.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+BROWSERS = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser")
+LOCAL = ("D2LPART_", "MPLBACKEND", "JUPYTER", "IPYTHON")  # variables that tests or learners set
+
+START_SECONDS = 60
+RUN_SECONDS = 240
+
+# One server, one browser, one process: in parallel runs these tests stay together.
+pytestmark = pytest.mark.xdist_group("browser")
+
+IS_OPEN = "path => window.jupyterapp?.shell.currentWidget?.context?.path === path"
+# Runs all cells, and returns whether all of them succeeded. A cell run before the kernel has
+# answered is lost, so each part of the session is waited for by name.
+RUN_ALL = """async seconds => {
+    const panel = window.jupyterapp.shell.currentWidget;
+    await panel.context.ready;
+    await panel.sessionContext.ready;
+    await panel.sessionContext.session.kernel.info;
+    const late = new Promise(done => setTimeout(() => done('late'), 1000 * seconds));
+    return await Promise.race([window.jupyterapp.commands.execute('notebook:run-all-cells'), late]);
+}"""
+CELLS = "() => window.jupyterapp.shell.currentWidget.model.toJSON().cells"
+SHUT_DOWN = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
+# Lab draws only the cells near the active one.
+SHOW = """async index => {
+    const notebook = window.jupyterapp.shell.currentWidget.content;
+    notebook.activeCellIndex = index;
+    await notebook.scrollToItem(index, 'start');
+}"""
+
+
+class Lab(NamedTuple):
+    """A running JupyterLab: its address, the token it asks for, and the folder it serves."""
+
+    address: str
+    token: str
+    folder: Path
+
+    def url(self, path: str) -> str:
+        """Return the address of a page."""
+        return f"{self.address}/{path}?token={self.token}"
+
+
+def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def lab_environment(home: Path) -> dict[str, str]:
+    """Return variables that keep a learner's own settings out of the run, and the run out of them.
+
+    The last two switch off the question about news, which lies over the page's corner.
+    """
+    settings = home / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    quiet = {"fetchNews": "false", "checkForUpdates": False}
+    (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(LOCAL)}
+    return kept | {
+        "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTER_DATA_DIR": str(home / "data"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+    }
+
+
+def lab_command(port: int, token: str, folder: Path) -> list[str]:
+    """Return the command that serves a folder on a port of this machine alone."""
+    options = ["--no-browser", "--expose-app-in-browser", "--ServerApp.port_retries=0"]
+    if os.name == "posix" and os.geteuid() == 0:
+        options.append("--allow-root")
+    options += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"]
+    options += [f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={token}"]
+    return [sys.executable, "-m", "jupyterlab", *options]
+
+
+def wait_for(lab: Lab, server: subprocess.Popen[bytes], log: Path) -> None:
+    """Return once the server answers; fail with the end of its log if it does not."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            urllib.request.urlopen(lab.url("api/status"), timeout=2).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    pytest.fail(f"JupyterLab does not start:\n{log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """JupyterLab on a copy of the lessons, so that what it saves goes nowhere."""
+    home = tmp_path_factory.mktemp("lab")
+    folder = home / "notebooks"
+    folder.mkdir()
+    for lesson in LESSONS:
+        shutil.copy(lesson, folder)
+    port, token, log = free_port(), secrets.token_hex(), home / "log"
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            lab_command(port, token, folder),
+            cwd=folder,
+            env=lab_environment(home),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        found = Lab(f"http://127.0.0.1:{port}", token, folder)
+        wait_for(found, server, log)
+        yield found
+    finally:
+        server.terminate()  # the server ends its kernels
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def browser_path(playwright: Any) -> str | None:
+    """Return a Chromium of this machine, or the one playwright has fetched; None without either."""
+    own = Path(playwright.chromium.executable_path)
+    found = (shutil.which(name) for name in BROWSERS)
+    return next(filter(None, found), str(own) if own.exists() else None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium; the tests are skipped where playwright or a Chromium is missing."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as playwright:
+        path = browser_path(playwright)
+        if path is None:
+            pytest.skip("no Chromium on this machine; install the package chromium")
+        quiet = ["--disable-dev-shm-usage", "--disable-background-networking", "--disable-sync"]
+        sandbox = [] if os.name != "posix" or os.geteuid() else ["--no-sandbox"]
+        chromium = playwright.chromium.launch(executable_path=path, args=[*quiet, *sandbox])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A fresh page, closed afterwards."""
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    yield page
+    page.close()
+
+
+def choice_cell(cells: list[dict[str, Any]]) -> int | None:
+    """Return the index of the first cell whose output is a question with options."""
+    for index, cell in enumerate(cells):
+        for output in cell.get("outputs", []):
+            text = "".join(output.get("data", {}).get("text/plain", ""))
+            if "Answer with question(" in text and '.check("' in text:
+                return index
+    return None
+
+
+def errors(cells: list[dict[str, Any]]) -> list[str]:
+    """Return what went wrong in the cells, and which of them did not run."""
+    found = []
+    for number, cell in enumerate(cells, start=1):
+        if cell["cell_type"] != "code":
+            continue
+        if cell["execution_count"] is None and "".join(cell["source"]).strip():
+            found.append(f"cell {number} did not run")
+        found += [
+            f"cell {number}: {output['ename']}: {output['evalue']}"
+            for output in cell["outputs"]
+            if output["output_type"] == "error"
+        ]
+    return found
+
+
+def answer_by_click(page: Any, index: int) -> str:
+    """Click the first option of the question that a cell shows, and return what it answers."""
+    page.evaluate(SHOW, index)
+    question = page.locator(".jp-Cell.jp-mod-active .jupyter-widgets").first
+    question.locator("button").first.click()
+    status = question.locator('[role="status"]:not(:empty)')
+    status.wait_for()
+    return str(status.inner_text())
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_runs_in_the_browser_and_answers_a_click(
+    lesson: Path, lab: Lab, page: Any
+) -> None:
+    page.goto(lab.url(f"lab/tree/{lesson.name}") + "&reset")  # reset: without the page before
+    page.wait_for_function(IS_OPEN, arg=lesson.name, timeout=1000 * START_SECONDS)
+    finished = page.evaluate(RUN_ALL, RUN_SECONDS)
+    cells = page.evaluate(CELLS)
+    assert not errors(cells)
+    assert finished is True
+    index = choice_cell(cells)
+    assert (index is None) == (choice_cell(json.loads(lesson.read_text("utf-8"))["cells"]) is None)
+    if index is not None:
+        assert answer_by_click(page, index).startswith(("Right.", "Not yet."))
+    page.evaluate(SHUT_DOWN)

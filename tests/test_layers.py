@@ -1,0 +1,316 @@
+"""The direction of the imports, the size of modules and functions, and that all is documented.
+
+The modules stand in one order, and each imports only what stands before it. So the modules that
+compute orders and times know neither torch nor figures, and any of them can be read on its own.
+"""
+
+import ast
+import graphlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "d2lpart"
+
+ROOT = "d2lpart"
+
+# These compute with the standard library alone.
+PURE = (
+    "display",
+    "schedule",
+    "orders",
+    "span",
+    "explain",
+    "trace",
+    "timeline",
+    "simulator",
+    "amounts",
+    "optimum",
+    "partition_problem",
+    "partitioning",
+    "placement",
+)
+
+# These may import torch as well. The root's public names come before the course that uses them.
+ORDER = (
+    *PURE,
+    "hardware",
+    "footprint",
+    "randomness",
+    "generation",
+    "decoder",
+    "text",
+    "profiler",
+    "layout",
+    "microbatch",
+    "tied",
+    "transfer",
+    "stage",
+    "checks",
+    "nonfinite",
+    "engine",
+    "clocks",
+    "pipeline",
+    "draw_page",
+    "draw_lanes",
+    "draw_timeline",
+    "draw_partition",
+    "draw_curves",
+    "draw",
+    ROOT,
+    "course",
+)
+
+# Only modules whose names begin so may import these.
+ONLY_IN = {
+    "matplotlib": ("draw",),
+    "ipywidgets": ("widgets", "course"),
+    "IPython": ("course",),
+    "jupytext": ("course",),
+    "nbclient": ("course",),
+    "nbformat": ("course",),
+}
+
+LONGEST_FUNCTION = 50
+LONGEST_MODULE = 300
+
+
+def module_name(path: Path) -> str:
+    """Return a module's name inside the package: "schedule", "course.build", or the root's."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__") or ROOT
+
+
+SOURCES = {module_name(path): path.read_text("utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
+EACH_MODULE = pytest.mark.parametrize("module", SOURCES)
+
+
+def imports(source: str) -> Iterator[str]:
+    """Yield the full name of all that a module imports, in functions too.
+
+    `from a import b` gives "a.b", whether b is a module or a name in one.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (
+                f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names
+            )
+        elif isinstance(node, ast.Call):
+            yield from dynamic_import(node)
+
+
+def dynamic_import(call: ast.Call) -> Iterator[str]:
+    """Yield what `__import__("a")` and `importlib.import_module("a")` import; "?" if computed."""
+    function = call.func
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    if name in ("__import__", "import_module"):
+        first = call.args[0] if call.args else None
+        yield str(first.value) if isinstance(first, ast.Constant) else "?"
+
+
+def own_imports(source: str) -> set[str]:
+    """Return the modules of the package that a module imports."""
+    found = set()
+    for name in imports(source):
+        top, _, inside = name.partition(".")
+        if top == ROOT:
+            while inside and inside not in SOURCES:
+                inside = inside.rpartition(".")[0]
+            found.add(inside or ROOT)
+    return found
+
+
+def foreign_imports(source: str) -> set[str]:
+    """Return the packages that a module imports, this one and the standard library left out."""
+    tops = {name.partition(".")[0] for name in imports(source)}
+    return tops - {ROOT} - set(sys.stdlib_module_names)
+
+
+def place(module: str) -> int:
+    """Return a module's place in the order; the parts of a folder share theirs."""
+    return ORDER.index(module.partition(".")[0])
+
+
+def against_the_order(module: str, source: str) -> list[str]:
+    """Return the imports of a module that stand at or after its own place.
+
+    A folder may import its own parts; that they have no cycle is seen to elsewhere.
+    """
+    folder = module.partition(".")[0]
+    return [
+        name
+        for name in sorted(own_imports(source))
+        if place(name) >= place(module) and not (name.partition(".")[0] == folder == "course")
+    ]
+
+
+def functions(source: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Yield every function and method of a module."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return how many lines a function has, its docstring left out."""
+    lines = (function.end_lineno or 0) - function.lineno + 1
+    if ast.get_docstring(function) is None:
+        return lines
+    docstring = function.body[0]
+    return lines - ((docstring.end_lineno or 0) - docstring.lineno + 1)
+
+
+def undocumented(source: str) -> list[str]:
+    """Return the module, and its public classes, functions and methods, that lack a docstring.
+
+    A method that overrides a documented one of its base class says so with its signature alone.
+    """
+    tree = ast.parse(source)
+    found = [] if ast.get_docstring(tree) else ["the module"]
+    documented = {
+        function.name for function in functions(source) if ast.get_docstring(function) is not None
+    }
+    todo: list[tuple[str, ast.stmt]] = [("", node) for node in tree.body]
+    for prefix, node in todo:
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        name = prefix + node.name
+        if node.name.startswith("_"):
+            continue
+        overrides = bool(prefix) and node.name in documented
+        if ast.get_docstring(node) is None and not overrides:
+            found.append(name)
+        if isinstance(node, ast.ClassDef):
+            todo += [(f"{name}.", part) for part in node.body]
+    return found
+
+
+def modules_after(statement: str) -> set[str]:
+    """Return the packages that a fresh Python has loaded after it ran a statement."""
+    code = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_each_module_has_its_place_in_the_order() -> None:
+    there = {name.partition(".")[0] for name in SOURCES}
+    assert not there - set(ORDER), "add it to ORDER in this file, after all that it imports"
+    assert not set(ORDER) - there, "ORDER names a module that is not there"
+    assert len(ORDER) == len(set(ORDER))
+
+
+@EACH_MODULE
+def test_imports_point_upward(module: str) -> None:
+    found = against_the_order(module, SOURCES[module])
+    assert not found, f"d2lpart/{module} imports what stands after it in ORDER"
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    edges = {module: own_imports(source) - {module} for module, source in SOURCES.items()}
+    graphlib.TopologicalSorter(edges).prepare()  # raises CycleError, which names the circle
+
+
+@EACH_MODULE
+def test_imports_are_absolute_and_written_out(module: str) -> None:
+    odd = [name for name in imports(SOURCES[module]) if name.startswith((".", "?"))]
+    assert not odd, "write `from d2lpart.schedule import Action`"
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_pure_modules_need_the_standard_library_only(module: str) -> None:
+    assert not foreign_imports(SOURCES[module])
+
+
+@EACH_MODULE
+def test_some_packages_have_few_importers(module: str) -> None:
+    wrong = {
+        package: ONLY_IN[package]
+        for package in foreign_imports(SOURCES[module]) & set(ONLY_IN)
+        if not module.startswith(ONLY_IN[package])
+    }
+    assert not wrong, "only modules whose names begin as given here may import this"
+
+
+def test_import_loads_neither_figures_nor_widgets() -> None:
+    loaded = modules_after("import d2lpart")
+    assert ROOT in loaded
+    assert not loaded & {"matplotlib", "ipywidgets", "IPython", "jupytext", "nbclient", "pytest"}
+
+
+def test_a_learners_kernel_loads_nothing_that_only_builders_need() -> None:
+    loaded = modules_after("import d2lpart.course")
+    assert not loaded & {"jupytext", "nbclient", "nbval", "hypothesis", "pytest", "matplotlib"}
+
+
+@EACH_MODULE
+def test_modules_and_functions_are_short(module: str) -> None:
+    source = SOURCES[module]
+    assert len(source.splitlines()) <= LONGEST_MODULE
+    long = {
+        function.name: length(function)
+        for function in functions(source)
+        if length(function) > LONGEST_FUNCTION
+    }
+    assert not long
+
+
+@EACH_MODULE
+def test_all_that_is_public_is_documented(module: str) -> None:
+    assert not undocumented(SOURCES[module])
+
+
+# The readers above, tried on modules that break a rule.
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("import d2lpart.timeline", "timeline"),
+        ("from d2lpart import timeline", "timeline"),
+        ("from d2lpart import Timeline", ROOT),
+        ("from d2lpart.timeline import Timeline", "timeline"),
+        ("from d2lpart.course import check", "course"),
+        ("from d2lpart.course import widget", "course.widget"),
+        ("def f():\n    from d2lpart.timeline import Timeline", "timeline"),
+        ("if TYPE_CHECKING:\n    from d2lpart.timeline import Timeline", "timeline"),
+        ("x = importlib.import_module('d2lpart.timeline')", "timeline"),
+        ("x = __import__('d2lpart.timeline')", "timeline"),
+    ],
+)
+def test_each_form_of_import_is_seen(line: str, found: str) -> None:
+    assert own_imports(line) == {found}
+    assert against_the_order("schedule", line) == [found]
+    assert foreign_imports(line) == set()
+
+
+def test_imports_of_other_packages_are_seen() -> None:
+    source = "import json, torch.nn\ndef f():\n    from matplotlib.figure import Figure"
+    assert foreign_imports(source) == {"torch", "matplotlib"}
+
+
+def test_odd_imports_are_seen() -> None:
+    assert list(imports("from . import a")) == ["..a"]
+    assert list(imports("import_module(name)")) == ["?"]
+
+
+def test_the_root_may_import_what_computes_and_no_more() -> None:
+    assert against_the_order(ROOT, "from d2lpart.draw import plot") == []
+    assert against_the_order(ROOT, "from d2lpart.course import check") == ["course"]
+    assert against_the_order("course.build", "import d2lpart, d2lpart.course.source") == []
+
+
+def test_lengths_leave_the_docstring_out() -> None:
+    source = 'def f():\n    """One.\n\n    Two.\n    """\n    x = 1\n    return x\n'
+    assert [length(function) for function in functions(source)] == [3]
+
+
+def test_missing_docstrings_are_named() -> None:
+    source = (
+        "class A:\n    def b(self): pass\n    def _c(self): pass\ndef d(): pass\ndef _e(): pass"
+    )
+    assert undocumented(source) == ["the module", "A", "d", "A.b"]
