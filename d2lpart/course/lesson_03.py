@@ -1,0 +1,312 @@
+"""Lesson 03: splitting a transformer decoder; its questions. Its exercises have their own file."""
+
+from d2lpart.course import lesson_03_facts as facts
+from d2lpart.course.lesson_03_exercises import EXERCISES, bytes_moved, microbatch_weights
+from d2lpart.course.questions import BaseQuestion, NumberQuestion, Option, Question, true_or_false
+
+__all__ = ["EXERCISES", "QUESTIONS"]
+
+BATCH = (8, 32, 64)  # samples, positions and width of the lesson's activations
+
+
+def _no_history() -> str:
+    front, of_front, *_ = facts.stage_1_alone()
+    return (
+        f"Autograd goes back as far as the graph goes, and the message has no history: on a small "
+        f"decoder {front} of stage 0's {of_front} weights have a gradient."
+    )
+
+
+def _own_part() -> str:
+    _, of_front, back, of_back = facts.stage_1_alone()
+    return (
+        f"On a small decoder {back} of stage 1's {of_back} weights have their gradient; the "
+        f"{of_front} of stage 0 wait for a message."
+    )
+
+
+def _whole_part() -> str:
+    _, _, back, of_back = facts.stage_1_alone()
+    return (
+        f"Stage 1 has a whole graph, from the message to the loss. That is all it needs: {back} of "
+        f"its {of_back} weights have a gradient."
+    )
+
+
+def _starts(number: int, of: int = 4) -> str:
+    """Say when the backward of a stage starts in the predicted naive step."""
+    spans = facts.naive_step(of).spans
+    start = next(s.start for s in spans if s.action.kind == "B" and s.action.stage == number)
+    return f"with F = 1 s and B = 2 s, {number}B0 starts at {start:g} s"
+
+
+def _messages(num_stages: int) -> int:
+    return len(facts.naive_step(num_stages).transfers)
+
+
+def _at_once() -> int:
+    """Count the ranks that work at the same moment, at most, in the naive step of 4 ranks."""
+    spans = facts.naive_step(4).spans
+    return max(sum(s.start <= t.start < s.end for s in spans) for t in spans)
+
+
+def _kilobytes(num_stages: int = 4, bytes_per_number: int = 4) -> float:
+    return bytes_moved(*BATCH, num_stages, bytes_per_number) / 1e3
+
+
+def _falling() -> str:
+    first, last = facts.losses_without_sending_back()
+    return f"in 10 steps of a small decoder cut in two, from {first:.2f} to {last:.2f}"
+
+
+def _weighed() -> str:
+    first, second = microbatch_weights([[1] * 100, [1] * 300])
+    return (
+        f"The shares are {first:g} and {second:g}: {first:g} × 2.0 + {second:g} × 4.0 = "
+        f"{first * 2 + second * 4:g}."
+    )
+
+
+QUESTIONS: list[BaseQuestion] = [
+    Question(
+        "03.q1",
+        "`loss.backward()` runs on stage 1, and nothing else has run yet. Which weights have a "
+        "gradient now?",
+        {
+            "a": Option("All: the loss depends on all of them.", _no_history),
+            "b": Option("Those of stage 1 alone.", _own_part),
+            "c": Option("None: backward needs the graph of the whole model.", _whole_part),
+        },
+        answer="b",
+    ),
+    Question(
+        "03.q2",
+        "Four stages, and 3F0 has just given the loss. Which action comes next?",
+        {
+            "a": Option(
+                "0B0: the backward takes the stages in the same order as the forward.",
+                lambda: (
+                    f"0B0 has no gradient to start from before 1B0 has sent one; "
+                    f"{_starts(0)}, as the last of {len(facts.naive_step(4).spans)} actions."
+                ),
+            ),
+            "b": Option(
+                "3B0: the backward starts where the loss is.",
+                lambda: f"Right behind the loss: {_starts(3)}, and from there it runs to stage 0.",
+            ),
+            "c": Option(
+                "0B0, 1B0, 2B0 and 3B0 at once: each stage has seen its forward.",
+                lambda: (
+                    f"Three of them still lack the gradient of their output: {_starts(2)}, "
+                    f"when 3B0 has ended."
+                ),
+            ),
+        },
+        answer="b",
+    ),
+    NumberQuestion(
+        "03.q3",
+        "Four stages on four ranks, one micro-batch, one step. How many messages cross between "
+        "ranks?",
+        answer=lambda: float(_messages(4)),
+        tolerance=0,
+        unit="messages",
+        explain=lambda: f"{_messages(4) // 2} cuts, each crossed forward and backward.",
+        misconceptions=[
+            (
+                3,
+                lambda: f"That is forward alone: {_messages(4) // 2} activations. What comes back?",
+            ),
+            (
+                8,
+                lambda: (
+                    f"That is the number of actions, {len(facts.naive_step(4).spans)}. Which "
+                    f"of them hand nothing to another rank?"
+                ),
+            ),
+            (
+                7,
+                "That is one between each two of the 8 actions. But 3F0 and 3B0 run on one rank.",
+            ),
+            (4, "That is one for each of the 4 stages. Count the cuts between them instead."),
+        ],
+        otherwise="Count the cuts, and how often each of them is crossed.",
+    ),
+    NumberQuestion(
+        "03.q4",
+        "There are 128 ways to cut 8 layers into stages. In how many of them does at least one bit "
+        "of a gradient differ from the uncut model's?",
+        answer=0,
+        tolerance=0,
+        unit="ways",
+        explain=lambda: (
+            f"A cut adds no operation and moves none. On a small decoder of 4 layers, "
+            f"{facts.changed_by_cuts()[1]} of {facts.changed_by_cuts()[0]} ways change a bit."
+        ),
+        misconceptions=[
+            (
+                127,
+                lambda: (
+                    f"You expect every cut to cost a bit. On a small decoder of 4 layers "
+                    f"{facts.changed_by_cuts()[1]} of {facts.changed_by_cuts()[0]} ways do."
+                ),
+            ),
+        ],
+        otherwise="Which operation does a cut add, and which does it put in another place?",
+    ),
+    NumberQuestion(
+        "03.q5",
+        "A mini-batch of 8 samples of 32 positions, width 64, numbers of 4 bytes, four stages. "
+        "How many kB (1 kB = 1000 bytes) cross in one step?",
+        answer=_kilobytes,
+        tolerance=1,
+        unit="kB",
+        explain=lambda: (
+            f"{_messages(4)} messages of 8 × 32 × 64 × 4 bytes = {8 * 32 * 64 * 4 / 1e3:g} kB each."
+        ),
+        misconceptions=[
+            (
+                lambda: _kilobytes() / 2,
+                lambda: (
+                    f"That is one way: {_messages(4) // 2} activations. Their gradients weigh "
+                    f"the same and come back."
+                ),
+            ),
+            (
+                lambda: _kilobytes(5),
+                lambda: f"You count one cut a stage, but {4} stages have {_messages(4) // 2} cuts.",
+            ),
+            (
+                lambda: _kilobytes(2) / 2,
+                lambda: f"That is one message; there are {_messages(4)}.",
+            ),
+            (
+                lambda: _kilobytes() / 4,
+                lambda: f"That counts numbers, {_kilobytes() / 4:g} thousand; each takes 4 bytes.",
+            ),
+        ],
+        otherwise="Multiply the messages by the numbers in one of them and by the bytes of each.",
+    ),
+    true_or_false(
+        "03.q6",
+        "A decoder of four blocks, one block on each of four workers, one mini-batch: the blocks "
+        "run at the same time.",
+        answer=False,
+        when_true=lambda: (
+            f"Block 1 needs block 0's output before it can start. {_at_once()} of 4 ranks works at "
+            f"any moment."
+        ),
+        when_false=lambda: (
+            f"Each block needs the output of the one before. Of 4 ranks {_at_once()} works at a "
+            f"time, and {facts.naive_step(4).idle_fraction():.0%} of all rank time is idle."
+        ),
+    ),
+    Question(
+        "03.q7",
+        "You read in D2L: a model of 24 layers on 4 GPUs uses *layer-wise partitioning*. "
+        "What does each GPU hold?",
+        {
+            "a": Option(
+                "6 consecutive layers.",
+                lambda: (
+                    f"In other books it would. D2L calls that network partitioning: {4 - 1} cuts, "
+                    f"{_messages(4)} messages a step."
+                ),
+            ),
+            "b": Option(
+                "A quarter of each of the 24 layers.",
+                lambda: (
+                    f"D2L means inside the layer, what others call tensor parallelism. All 4 GPUs "
+                    f"meet in every layer: {24} times a forward, where {4 - 1} cuts between layers "
+                    f"need {4 - 1} messages."
+                ),
+            ),
+            "c": Option(
+                "All 24 layers, and a quarter of the mini-batch.",
+                lambda: f"That is data parallelism: {4} copies of {24} layers.",
+            ),
+        },
+        answer="b",
+    ),
+    Question(
+        "03.q8",
+        "You forget to send the gradient back: only the last stage gets any. What do you see?",
+        {
+            "a": Option(
+                "An error: weights without a gradient cannot be updated.",
+                lambda: (
+                    f"An optimizer skips weights whose gradient is None, without a word. The loss "
+                    f"even falls: {_falling()}."
+                ),
+            ),
+            "b": Option(
+                "The loss stays where it is.",
+                lambda: f"It falls, as the last stage learns: {_falling()}.",
+            ),
+            "c": Option(
+                "The loss falls, and nothing tells you.",
+                lambda: f"The last stage learns what it can: {_falling()}.",
+            ),
+        },
+        answer="c",
+    ),
+    NumberQuestion(
+        "03.q9",
+        "`detach` is forgotten, and the error is silenced with `retain_graph=True`. How many times "
+        "too large are stage 0's gradients?",
+        answer=facts.factor_without_detach,
+        tolerance=0.01,
+        unit="times",
+        explain=lambda: (
+            f"The first backward already runs through stage 0, the second runs there again, and "
+            f"gradients add up: {facts.factor_without_detach():g} times."
+        ),
+        misconceptions=[
+            (1, "A second backward does not overwrite `.grad`: it adds to it. 1 + 1 is not 1."),
+        ],
+        otherwise="How many backwards run through stage 0, and what does each do to `.grad`?",
+    ),
+    Question(
+        "03.q10",
+        "Embedding and head share one weight, but now live on two stages, each with a copy of it. "
+        "Each stage runs its own backward. The gradient in the embedding's copy …",
+        {
+            "a": Option(
+                "is right: the embedding is where the weight lives.",
+                lambda: (
+                    f"The loss depends on the weight in two places. In a small decoder the "
+                    f"embedding's copy is off by {facts.missing_of_tied_weight():.0%}."
+                ),
+            ),
+            "b": Option(
+                "lacks what the head's copy has got.",
+                lambda: (
+                    f"Each copy has its own share, and only the sum is the gradient: in a small "
+                    f"decoder the missing part is {facts.missing_of_tied_weight():.0%} of it."
+                ),
+            ),
+            "c": Option(
+                "is twice too large: both stages count it.",
+                lambda: (
+                    f"No share is counted twice; 1 of the 2 shares is missing, which is "
+                    f"{facts.missing_of_tied_weight():.0%} of the gradient in a small decoder."
+                ),
+            ),
+        },
+        answer="b",
+    ),
+    NumberQuestion(
+        "03.q11",
+        "Micro-batch 0 has a mean loss of 2.0 over 100 targets, micro-batch 1 one of 4.0 over 300. "
+        "What is the mean loss of the mini-batch?",
+        answer=3.5,
+        tolerance=0.001,
+        explain=_weighed,
+        misconceptions=[
+            (3, "That is the mean of the two means; but 300 targets weigh more than 100."),
+            (2.5, "You have given the 100 targets the weight of the 300."),
+            (6, "That is the sum of the 2 means."),
+        ],
+        otherwise="Add up the losses of all 400 targets, then divide by 400.",
+    ),
+]

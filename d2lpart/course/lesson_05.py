@@ -1,0 +1,7 @@
+"""Lesson 05: its questions and exercises."""
+
+from d2lpart.course.exercise import Exercise
+from d2lpart.course.questions import BaseQuestion
+
+QUESTIONS: list[BaseQuestion] = []
+EXERCISES: list[Exercise] = []

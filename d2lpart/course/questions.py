@@ -1,0 +1,213 @@
+"""Questions: one of several, and a number with its unit; each answer is explained when it is given.
+
+An explanation is a sentence or a function that returns one. Give a function wherever the sentence
+has a number in it, and let the package compute that number:
+
+>>> q = Question(
+...     "99.q1",
+...     "Without micro-batches, what part of the time is a rank of 4 idle?",
+...     {
+...         "a": Option("1/4", lambda: f"It *works* {1 / 4:.0%} of the time."),
+...         "b": Option("3/4", lambda: f"One rank of 4 works at a time: {3 / 4:.0%} is lost."),
+...     },
+...     answer="b",
+... )
+>>> q.check("a")
+Not yet. It *works* 25% of the time.
+>>> q.check("e")
+99.q1: answer with one of a, b
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import isfinite
+from typing import NamedTuple
+
+from d2lpart.course import widget
+from d2lpart.course.feedback import Explanation, Feedback, explain, inline_html
+
+
+class Option(NamedTuple):
+    """One answer to choose, and why it is right or which idea it rests on."""
+
+    text: str
+    why: Explanation
+
+
+@dataclass(frozen=True)
+class BaseQuestion(ABC):
+    """What every question has: an id ("05.q1"), a stem, a check, and three ways to show itself."""
+
+    id: str
+    stem: str
+
+    @abstractmethod
+    def judge(self, answer: object) -> Feedback:
+        """Return the feedback to an answer of any type; never raises."""
+
+    @abstractmethod
+    def lines(self) -> list[str]:
+        """The answers to choose from, or the form of the answer, as lines of plain text."""
+
+    @abstractmethod
+    def folded(self) -> list[tuple[str, Feedback]]:
+        """Each thing to unfold in the static page: its label, and the feedback underneath."""
+
+    @abstractmethod
+    def example(self) -> str:
+        """An answer of the right form, as Python text; not always a right one."""
+
+    def check(self, answer: object) -> Feedback:
+        """Judge an answer. In strict mode (D2LPART_STRICT=1) a wrong one raises `CheckFailed`."""
+        return self.judge(answer).or_raise()
+
+    @property
+    def how(self) -> str:
+        """How to answer where there is no widget."""
+        return f'question("{self.id}").check({self.example()})'
+
+    def __repr__(self) -> str:
+        rows = [f"{self.id}  {self.stem}", *(f"  {line}" for line in self.lines())]
+        return "\n".join([*rows, f"Answer with {self.how}"])
+
+    def _repr_html_(self) -> str:
+        folds = "".join(
+            f"<details><summary>{inline_html(label)}</summary>{feedback._repr_html_()}</details>"
+            for label, feedback in self.folded()
+        )
+        return (
+            f'<div role="group" aria-label="Question {self.id}">'
+            f"<p><b>{self.id}</b> {inline_html(self.stem)}</p>{folds}"
+            f"<p><i>Unfold a line, or run</i> <code>{self.how}</code></p></div>"
+        )
+
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> dict[str, object]:
+        bundle: dict[str, object] = {"text/plain": repr(self), "text/html": self._repr_html_()}
+        return bundle | widget.view(self)
+
+
+@dataclass(frozen=True, repr=False)
+class Question(BaseQuestion):
+    """A choice of one among several.
+
+    `options` maps a letter (or "true" and "false") to an `Option`; `answer` is the letter of the
+    right one. Raises `ValueError` for fewer than two options or an answer that is none of them.
+    """
+
+    options: Mapping[str, Option]
+    answer: str
+
+    def __post_init__(self) -> None:
+        if len(self.options) < 2:
+            raise ValueError(f"{self.id}: {len(self.options)} options; a choice needs two at least")
+        if self.answer not in self.options:
+            keys = ", ".join(self.options)
+            raise ValueError(f"{self.id}: the answer {self.answer!r} is none of the options {keys}")
+
+    def judge(self, answer: object) -> Feedback:
+        key = str(answer).strip().lower()
+        if key not in self.options:
+            keys = ", ".join(self.options)
+            return Feedback(self.id, False, f"{self.id}: answer with one of {keys}", False)
+        return Feedback(self.id, key == self.answer, explain(self.options[key].why))
+
+    def lines(self) -> list[str]:
+        return [f"{key}) {option.text}" for key, option in self.options.items()]
+
+    def folded(self) -> list[tuple[str, Feedback]]:
+        return [
+            (line, self.judge(key)) for line, key in zip(self.lines(), self.options, strict=True)
+        ]
+
+    def example(self) -> str:
+        return f'"{next(iter(self.options))}"'
+
+
+def true_or_false(
+    question_id: str, stem: str, *, answer: bool, when_true: Explanation, when_false: Explanation
+) -> Question:
+    """Return a choice between true and false; `check` then takes True, False, "true" or "false".
+
+    >>> q = true_or_false("99.q2", "More ranks, less idle?", answer=False,
+    ...     when_true="The idle part grows.", when_false="It grows: 1/2, 2/3, 3/4.")
+    >>> q.check(False)
+    Right. It grows: 1/2, 2/3, 3/4.
+    """
+    options = {"true": Option("True", when_true), "false": Option("False", when_false)}
+    return Question(question_id, stem, options, answer=str(answer).lower())
+
+
+@dataclass(frozen=True, repr=False)
+class NumberQuestion(BaseQuestion):
+    """A number, with its unit and the tolerance of the check.
+
+    answer: the number, or a function that computes it. tolerance: how far off an answer may be, in
+    the same unit; 1% of the answer if not given. explain: the sentence for a right answer.
+    misconceptions: pairs of a wrong number (or a function that computes it) and its sentence.
+    otherwise: the sentence for any other wrong number; a function gets the number given.
+    """
+
+    answer: float | Callable[[], float]
+    explain: Explanation
+    unit: str = ""
+    tolerance: float | None = None
+    misconceptions: Sequence[tuple[float | Callable[[], float], Explanation]] = field(default=())
+    otherwise: Explanation = ""
+
+    def value(self) -> float:
+        """The right number, computed now."""
+        return float(self.answer() if callable(self.answer) else self.answer)
+
+    def judge(self, answer: object) -> Feedback:
+        number = _number(answer, self.unit)
+        if number is None:
+            return Feedback(self.id, False, f"{self.id}: answer with {self._form()}", False)
+        if self._near(number, self.value()):
+            return Feedback(self.id, True, explain(self.explain))
+        return Feedback(self.id, False, self._why_wrong(number))
+
+    def _why_wrong(self, number: float) -> str:
+        for wrong, sentence in self.misconceptions:
+            if self._near(number, wrong() if callable(wrong) else wrong):
+                return explain(sentence)
+        if self.unit == "%" and self._near(100 * number, self.value()):
+            return f"Give it in %: {number:g} is {100 * number:g} %."
+        side = "small" if number < self.value() else "large"
+        amount = f"{number:g} {self.unit}".rstrip()
+        more = explain(self.otherwise, number) if callable(self.otherwise) else self.otherwise
+        return f"{amount} is too {side}. {more}".rstrip()
+
+    def _near(self, number: float, target: float) -> bool:
+        room = self.tolerance if self.tolerance is not None else 0.01 * abs(self.value())
+        return abs(number - target) <= room + 1e-9 * abs(target)
+
+    def _form(self) -> str:
+        unit = f" in {self.unit}" if self.unit else ""
+        return f"one number{unit}, such as {self.example()}"
+
+    def lines(self) -> list[str]:
+        return [f"(one number{f' in {self.unit}' if self.unit else ''})"]
+
+    def folded(self) -> list[tuple[str, Feedback]]:
+        amount = f"{self.value():.4g} {self.unit}".rstrip()
+        right = Feedback(self.id, True, f"{amount}. {explain(self.explain)}")
+        return [("Show the answer", right)]
+
+    def example(self) -> str:
+        return "12.5"
+
+
+def _number(answer: object, unit: str) -> float | None:
+    """Read a number, or the text of one ("75", "75 %", "3/4"); None if it is not a finite one."""
+    if isinstance(answer, bool):
+        return None
+    text = str(answer).strip().removesuffix(unit).replace(" ", "").replace("_", "")
+    try:
+        number = float(Fraction(text)) if "/" in text else float(text)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        return None
+    return number if isfinite(number) else None
