@@ -1,10 +1,11 @@
 """What a pipeline refuses, and why: layers that cannot be cut, inputs that do not fit."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from d2lpart.stage import Stage
 
@@ -21,16 +22,26 @@ def check_layers(layers: Sequence[object]) -> None:
             )
 
 
-def check_batch_independence(layers: Iterable[nn.Module], num_microbatches: int) -> None:
-    """Raise if a layer's result depends on the whole mini-batch, but is to see slices of it."""
+def check_batch_independence(
+    layers: Iterable[nn.Module], num_microbatches: int, recompute: bool
+) -> None:
+    """Raise if a layer's result depends on the whole mini-batch, but it is not to see it once."""
     for number, layer in enumerate(layers):
         for module in layer.modules():
-            if isinstance(module, _BatchNorm) and module.training and num_microbatches > 1:
+            if not (isinstance(module, _BatchNorm) and module.training):
+                continue
+            holds = f"layer {number} holds {type(module).__name__} in training mode"
+            if num_microbatches > 1:
                 raise ValueError(
-                    f"layer {number} holds {type(module).__name__} in training mode: it normalises "
-                    f"by the statistics of the whole mini-batch, but would see {num_microbatches} "
-                    f"micro-batches one by one, and the gradients would differ; use LayerNorm or "
-                    f"GroupNorm, layer.eval(), or num_microbatches=1"
+                    f"{holds}: it normalises by the statistics of the whole mini-batch, but would "
+                    f"see {num_microbatches} micro-batches one by one, and the gradients would "
+                    f"differ; use LayerNorm or GroupNorm, layer.eval(), or num_microbatches=1"
+                )
+            if recompute:
+                raise ValueError(
+                    f"{holds}: it would count the mini-batch 2 times in its running statistics, "
+                    f"since recompute runs the forward 2 times; use LayerNorm or GroupNorm, "
+                    f"layer.eval(), or recompute=False"
                 )
 
 
@@ -58,23 +69,35 @@ def check_device(inputs: Tensor, first: Stage) -> None:
 
 
 def _check_dtype(inputs: Tensor, first: Stage) -> None:
-    """Raise where the first module that has weights cannot take inputs of this type."""
-    with_weights = (m for layer in first.layers for m in layer.modules() if m._parameters)
-    module = next(with_weights, None)
-    weight = (
-        next((w for w in module._parameters.values() if w is not None), None) if module else None
-    )
-    if weight is None:
-        return
-    name, floating = type(module).__name__, inputs.is_floating_point()
-    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-        if floating:
-            raise ValueError(
-                f"inputs are {inputs.dtype}, but layer 0 begins with {name}, which looks up whole "
-                f"numbers: pass token numbers as torch.int64 (inputs.long())"
-            )
-    elif inputs.dtype != weight.dtype and not torch.is_autocast_enabled(inputs.device.type):
+    """Raise where the first weights that the inputs meet cannot take their type.
+
+    Only torch's own modules are judged: what others do with their inputs cannot be seen.
+    """
+    meets = next((m for m in _in_order(first.layers) if not _passes_on(m)), None)
+    name = type(meets).__name__
+    if isinstance(meets, nn.Embedding | nn.EmbeddingBag) and inputs.is_floating_point():
         raise ValueError(
-            f"inputs are {inputs.dtype}, but layer 0 begins with {name}, whose weights are "
-            f"{weight.dtype}: pass inputs.to({weight.dtype})"
+            f"inputs are {inputs.dtype}, but {name} comes first, which looks up whole numbers: "
+            f"pass token numbers as torch.int64 (inputs.long())"
         )
+    if isinstance(meets, nn.Linear | _ConvNd) and not torch.is_autocast_enabled(inputs.device.type):
+        dtype = meets.weight.dtype
+        if inputs.dtype != dtype:
+            raise ValueError(
+                f"inputs are {inputs.dtype}, but {name} comes first, whose weights are {dtype}: "
+                f"pass inputs.to({dtype})"
+            )
+
+
+def _in_order(layers: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    """Yield the modules that run one after another."""
+    for layer in layers:
+        if type(layer) is nn.Sequential:
+            yield from _in_order(layer)
+        else:
+            yield layer
+
+
+def _passes_on(module: nn.Module) -> bool:
+    """Say whether this is a module of torch without weights, which keeps the type of its input."""
+    return type(module).__module__.startswith("torch.nn.") and not list(module.parameters())

@@ -83,7 +83,7 @@ def _together(run: Run) -> None:
 
     _on_threads(work, run)
     if failures:
-        raise failures[0]
+        raise failures.pop(0)  # in the list it would hold itself, and with it the whole step
 
 
 def _on_threads(work: Callable[[int], None], run: Run) -> None:

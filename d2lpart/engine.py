@@ -55,6 +55,7 @@ class Run:
         self.tied_bytes = [0] * len(places)
         for stage in stages:
             self.tied_bytes[schedule.stage_to_rank[stage.index]] += stage.begin()
+        self._stopped = False
         self._bytes = [0] * len(places)
         self._held: dict[tuple[int, int], Held] = {}
         self._slots: dict[Action, SimpleQueue[Parcel | None]] = {
@@ -74,6 +75,8 @@ class Run:
 
     def perform(self, action: Action) -> None:
         """Do one action; the calling thread is the rank's."""
+        if self._stopped:
+            raise Stopped
         rank = self.schedule.stage_to_rank[action.stage]
         place = self.places[rank]
         received = self._receive(action, place)
@@ -154,17 +157,14 @@ class Run:
         self.peak_bytes[rank] = max(self.peak_bytes[rank], self._bytes[rank])
 
     def _where(self, action: Action, rank: int, error: Exception) -> str:
-        stage = self.stages[action.stage]
-        layer = ""
-        if action.kind == "F":
-            name = type(stage.layers[stage.at - stage.first_layer]).__name__
-            layer = f", layer {stage.at} ({name})"
         return (
             f"rank {rank}, stage {action.stage}, action {action} (micro-batch "
-            f"{action.microbatch}){layer}: {type(error).__name__}: {error}"
+            f"{action.microbatch}), {self.stages[action.stage].doing}: "
+            f"{type(error).__name__}: {error}"
         )
 
     def stop(self) -> None:
-        """Wake every rank that waits, and let it end."""
+        """Let every rank end before its next action, and wake those that wait."""
+        self._stopped = True
         for slot in self._slots.values():
             slot.put(None)

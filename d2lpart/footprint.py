@@ -5,23 +5,28 @@ Counted are the stage's input and whatever the backward needs beside it; not cou
 and what is made of weights alone (the low-precision copies of autocast).
 """
 
-from collections.abc import Callable, Hashable
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-class _Stage(Protocol):
-    layers: list[nn.Module]
-
-
 class Footprint:
-    """Counts what a stage's forward leaves held; the result is kept for inputs of the same kind."""
+    """Counts what the layers' forward leaves held; the result is kept for inputs of one kind."""
 
-    def __init__(self, stage: _Stage) -> None:
-        self._stage = stage
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
+        self._layers = layers
+        self._mode: Hashable = None
         self._known: dict[Hashable, int] = {}
+
+    def begin(self) -> None:
+        """Forget what was counted, if weights have been frozen or a mode changed since."""
+        training = tuple(m.training for layer in self._layers for m in layer.modules())
+        frozen = tuple(w.requires_grad for layer in self._layers for w in layer.parameters())
+        if (training, frozen) != self._mode:
+            self._mode = training, frozen
+            self._known.clear()
 
     def measure(self, inputs: Tensor, compute: Callable[[], Tensor]) -> tuple[Tensor, int]:
         """Run `compute`, and return its output and the bytes it leaves held."""
@@ -39,17 +44,17 @@ class Footprint:
         with torch.autograd.graph.saved_tensors_hooks(saw, lambda tensor: tensor):
             outputs = compute()
         storages[inputs.untyped_storage().data_ptr()] = inputs.nbytes
-        for layer in self._stage.layers:
+        for layer in self._layers:
             for weight in (*layer.parameters(), *layer.buffers()):
                 storages.pop(weight.untyped_storage().data_ptr(), None)
         self._known[kind] = sum(storages.values())
         return outputs, self._known[kind]
 
-    def _kind(self, inputs: Tensor) -> Hashable:
+    @staticmethod
+    def _kind(inputs: Tensor) -> Hashable:
         device = inputs.device.type
-        training = tuple(layer.training for layer in self._stage.layers)
         autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
-        return inputs.shape, inputs.dtype, inputs.requires_grad, training, autocast
+        return inputs.shape, inputs.dtype, inputs.requires_grad, autocast
 
 
 _OF_ONE = {"ToCopyBackward0", "TBackward0", "TransposeBackward0", "ViewBackward0"}

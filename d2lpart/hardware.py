@@ -43,7 +43,7 @@ def as_device(name: object) -> torch.device:
     """
     have = ", ".join(str(device) for device in existing())
     try:
-        device = torch.device(name)  # type: ignore[arg-type]
+        device = torch.device(name)  # type: ignore[call-overload]
     except (RuntimeError, TypeError):
         raise ValueError(f"{name!r} names no device: this machine has {have}") from None
     if device.type == "cuda" and device.index is None and torch.cuda.is_available():

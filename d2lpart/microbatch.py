@@ -9,6 +9,7 @@ are added, and the gradients are divided by the whole count at the end of the st
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,12 +25,21 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), ignore_index=IGNORED)
 
 
+class Kept(NamedTuple):
+    """The loss of one micro-batch: a mean or a sum over a number of targets."""
+
+    loss: Tensor
+    number: Tensor | float
+    mean: bool
+
+
 @dataclass
 class Batch:
     """The micro-batches of one step, and the losses that come of them.
 
     Args:
-        inputs, targets: tensors whose first dimension counts samples.
+        inputs, targets: tensors whose first dimension counts samples; the inputs on the device of
+            the first stage, the targets on that of the last.
         num_microbatches: m; the sizes differ by at most one sample.
         loss_fn: as `Pipeline` takes it.
     """
@@ -38,7 +48,8 @@ class Batch:
     targets: Tensor
     num_microbatches: int
     loss_fn: LossFunction
-    kept: dict[int, tuple[Tensor, float, Tensor | float]] = field(default_factory=dict)
+    kept: dict[int, Kept] = field(default_factory=dict)
+    learns: bool = False
 
     def __post_init__(self) -> None:
         samples = self.inputs.shape[0] if self.inputs.dim() else 0
@@ -55,18 +66,20 @@ class Batch:
             )
         self._inputs = self.inputs.detach().tensor_split(self.num_microbatches)
         self._targets = self.targets.tensor_split(self.num_microbatches)
-        self.weights = [self._weight(targets) for targets in self._targets]
+        counts = self._counts().tensor_split(self.num_microbatches)
+        self.weights = [int(part.sum()) for part in counts]
         if not any(self.weights):
             raise ValueError(
                 f"all {self.targets.numel()} targets are {IGNORED}, so no target counts: give at "
                 f"least one target to learn from"
             )
 
-    @staticmethod
-    def _weight(targets: Tensor) -> int:
-        if targets.is_floating_point() or targets.dtype == torch.bool or targets.is_complex():
-            return targets.shape[0]
-        return int((targets != IGNORED).sum())
+    def _counts(self) -> Tensor:
+        """Return how much of each sample counts, on the CPU."""
+        samples, kind = self.targets.shape[0], self.targets.dtype
+        if kind.is_floating_point or kind.is_complex or kind == torch.bool:
+            return torch.ones(samples, dtype=torch.long)
+        return (self.targets != IGNORED).reshape(samples, -1).sum(dim=1).cpu()
 
     def skipped(self, microbatch: int) -> bool:
         """Say whether no target of this micro-batch counts, so that it has nothing to teach."""
@@ -82,33 +95,37 @@ class Batch:
         Raises:
             ValueError: the loss function returned something else than a scalar or a pair.
         """
-        result = self.loss_fn(outputs, self._targets[microbatch].to(outputs.device))
+        result = self.loss_fn(outputs, self._targets[microbatch])
         if isinstance(result, tuple) and len(result) == 2:
-            total, count = result
-            _check_scalar(total)
-            self.kept[microbatch] = total.detach(), 1.0, count
-            return total
-        _check_scalar(result)
-        assert isinstance(result, Tensor)
+            return self._keep(microbatch, *result, mean=False)
         weight = self.weights[microbatch]
-        self.kept[microbatch] = result.detach(), weight, weight
-        return result * (weight / sum(self.weights))
+        return self._keep(microbatch, result, weight, mean=True) * (weight / sum(self.weights))
+
+    def _keep(self, microbatch: int, loss: object, count: Tensor | float, *, mean: bool) -> Tensor:
+        if not isinstance(loss, Tensor) or loss.dim() != 0:
+            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise ValueError(
+                f"the loss is not a scalar: loss_fn returned {got}; return the mean over the "
+                f"micro-batch, such as loss.mean(), or a pair (sum, count) of scalars"
+            )
+        self.learns = self.learns or loss.requires_grad
+        self.kept[microbatch] = Kept(loss.detach(), count, mean)
+        return loss
 
     def total(self) -> tuple[float, float]:
-        """Return the loss of the mini-batch, and what its gradients have yet to be divided by."""
+        """Return the loss of the mini-batch, and what its gradients have yet to be divided by.
+
+        Raises:
+            ValueError: nothing counts, or no gradient leads from the loss to the outputs.
+        """
+        if not self.learns:
+            raise ValueError(
+                "no gradient leads back from the loss: loss_fn must compute it from the outputs by "
+                "torch operations, without detach(), item() or no_grad()"
+            )
         kept = self.kept.values()
-        total = math.fsum(float(loss) * weight for loss, weight, _ in kept)
-        count = math.fsum(float(count) for _, _, count in kept)
+        total = math.fsum(float(k.loss) * (float(k.number) if k.mean else 1.0) for k in kept)
+        count = math.fsum(float(k.number) for k in kept)
         if count == 0:
             raise ValueError("loss_fn counted 0 in every micro-batch: there is no mean to take")
-        weighed = all(weight is count for _, weight, count in kept)
-        return total / count, 1.0 if weighed else count
-
-
-def _check_scalar(loss: object) -> None:
-    if not isinstance(loss, Tensor) or loss.dim() != 0:
-        got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise ValueError(
-            f"the loss is not a scalar: loss_fn returned {got}; return the mean over the "
-            f"micro-batch, such as loss.mean(), or a pair (sum, count) of scalars"
-        )
+        return total / count, 1.0 if all(k.mean for k in kept) else count

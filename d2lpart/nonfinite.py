@@ -18,7 +18,7 @@ def check_loss(loss: float, stages: Sequence[Stage], batch: Batch, key: Key) -> 
     """
     if math.isfinite(loss):
         return
-    bad = [k for k, (value, _, _) in sorted(batch.kept.items()) if not torch.isfinite(value)]
+    bad = [k for k, kept in sorted(batch.kept.items()) if not torch.isfinite(kept.loss)]
     microbatch = bad[0] if bad else 0
     with torch.no_grad():
         began = _origin(stages, batch.input(microbatch), (*key, microbatch))

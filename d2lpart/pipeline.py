@@ -95,16 +95,17 @@ class Pipeline(nn.Module):
         self.partition, self.devices, self.schedule = arrange(
             self.layers, partition, devices, schedule, num_microbatches
         )
-        check_batch_independence(self.layers, self.schedule.num_microbatches)
+        self.recompute = recompute
+        self._check_layers()
         self.loss_fn = loss_fn or cross_entropy
         self.clock, self.link, self.seed = clock, link, seed
-        self.stages = self._place_layers(recompute)
+        self.stages = self._place_layers()
         self.places = [Place(device) for device in self.devices]
         self._steps = 0
         for number, layer in enumerate(self.layers):
             self.add_module(str(number), layer)  # the keys of nn.Sequential(*layers)
 
-    def _place_layers(self, recompute: bool) -> list[Stage]:
+    def _place_layers(self) -> list[Stage]:
         """Move every layer to its stage's device, and return the stages."""
         cut = [[self.layers[i] for i in stage] for stage in self.partition.stages]
         where = [self.devices[rank] for rank in self.schedule.stage_to_rank]
@@ -113,10 +114,8 @@ class Pipeline(nn.Module):
             for layer in layers:
                 layer.to(device)  # backwards, so that a tied weight ends up at its first stage
         return [
-            Stage(
-                i, cut[i], self.partition.stages[i].start, where[i], shadows[i], homes[i], recompute
-            )
-            for i in range(len(cut))
+            Stage(i, cut[i], stage.start, where[i], shadows[i], homes[i], self.recompute)
+            for i, stage in enumerate(self.partition.stages)
         ]
 
     def step(self, inputs: Tensor, targets: Tensor) -> StepResult:
@@ -134,6 +133,7 @@ class Pipeline(nn.Module):
             PipelineError: a layer failed; the message names rank, stage, action and micro-batch.
         """
         self._check_step(inputs, targets)
+        targets = targets.to(self.stages[-1].device)
         batch = Batch(inputs, targets, self.schedule.num_microbatches, self.loss_fn)
         key = (self._draw_seed(), self._steps)
         self._steps += 1
@@ -156,9 +156,12 @@ class Pipeline(nn.Module):
             inputs = stage.run(inputs.to(stage.device), key, through_home=True)
         return inputs
 
+    def _check_layers(self) -> None:
+        check_batch_independence(self.layers, self.schedule.num_microbatches, self.recompute)
+
     def _check_step(self, inputs: Tensor, targets: Tensor) -> None:
         check_inputs(inputs, targets, self.stages[0])
-        check_batch_independence(self.layers, self.schedule.num_microbatches)
+        self._check_layers()
         if not torch.is_grad_enabled():
             raise ValueError(
                 "step makes gradients, but they are switched off here (torch.no_grad): call "
@@ -188,16 +191,16 @@ class Pipeline(nn.Module):
     def extra_repr(self) -> str:
         """Say how the layers below are cut, and where the stages are."""
         where = ", ".join(map(str, self.devices))
-        return f"partition={self.partition}, devices=[{where}], schedule={self.schedule!r}"
+        return f"partition={list(self.partition.sizes)}, devices=[{where}], schedule={self.schedule!r}"
 
 
 @contextmanager
 def _gradients_kept(parameters: Sequence[nn.Parameter]) -> Iterator[Sequence[nn.Parameter]]:
     """Set gradients aside; add the new ones to them at the end, or put them back on failure."""
     before = [parameter.grad for parameter in parameters]
-    for parameter in parameters:
-        parameter.grad = None
     try:
+        for parameter in parameters:
+            parameter.grad = None
         yield parameters
     except BaseException:
         for parameter, gradient in zip(parameters, before, strict=True):

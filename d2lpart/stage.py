@@ -5,6 +5,7 @@ Backward (B) runs that graph from the gradient of the output to the gradient of 
 weights' gradients add up in `.grad` on the way.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -61,18 +62,30 @@ class Stage:
         self.shadows = list(shadows)
         self.homes = list(homes)
         self.recompute = recompute
-        self.at = first_layer  # the layer that runs now, for error messages
+        self._at: int | None = None  # the layer that runs now; None: a backward goes through all
         self._random = [False] * len(self.layers)
-        self._footprint = Footprint(self)
+        self._footprint = Footprint(self.layers)
 
     @property
     def trains(self) -> bool:
         """Say whether any weight of the stage wants a gradient."""
         return any(p.requires_grad for layer in self.layers for p in layer.parameters())
 
+    @property
+    def doing(self) -> str:
+        """Say which layer runs now, or which ones a backward goes through."""
+        last = self.first_layer + len(self.layers) - 1
+        if self._at is None and len(self.layers) > 1:
+            return f"layers {self.first_layer} to {last}"
+        if self._at is not None and self._at > last:
+            return "loss_fn"
+        number = self.first_layer if self._at is None else self._at
+        return f"layer {number} ({type(self.layers[number - self.first_layer]).__name__})"
+
     def begin(self) -> int:
         """Make ready for a step, and return the bytes that the shadows of tied weights moved."""
         self._random = [uses_randomness(layer) for layer in self.layers]
+        self._footprint.begin()
         return sum({s.stand_in: s.refresh() for s in self.shadows}.values())
 
     def walk(
@@ -88,7 +101,7 @@ class Stage:
         outputs = inputs
         with standing_in(self.shadows, through_home):
             for number, layer in enumerate(self.layers, self.first_layer):
-                self.at = number
+                self._at = number
                 if self._random[number - self.first_layer]:
                     with keyed_randomness(*key, number):
                         outputs = layer(outputs)
@@ -103,8 +116,8 @@ class Stage:
 
     def run(self, inputs: Tensor, key: Key, through_home: bool = False) -> Tensor:
         """Return the output of the last layer; the arguments are those of `walk`."""
-        *_, (_, _, outputs) = self.walk(inputs, key, through_home)
-        return outputs
+        last = deque(self.walk(inputs, key, through_home), maxlen=1)  # lets go of all before it
+        return last[0][2]
 
     def forward(
         self, inputs: Tensor, wants_gradient: bool, key: Key, finish: Finish | None = None
@@ -121,13 +134,22 @@ class Stage:
         held = Held(inputs, key, finish)
         if not self.recompute:
             return self._build(held), held
-        held.nbytes = inputs.nbytes
+        held.nbytes, version = inputs.nbytes, inputs._version
         with torch.no_grad():
-            return self._compute(held), held
+            outputs = self._compute(held)
+        if inputs._version != version:
+            raise ValueError(
+                f"stage {self.index} changes its input in place, so that its forward cannot run "
+                f"again: use inplace=False in its first layers, or recompute=False"
+            )
+        return outputs, held
 
     def _compute(self, held: Held) -> Tensor:
         outputs = self.run(held.inputs, held.key)
-        return held.finish(outputs) if held.finish else outputs
+        if held.finish is None:
+            return outputs
+        self._at = self.first_layer + len(self.layers)
+        return held.finish(outputs)
 
     def _build(self, held: Held) -> Tensor:
         """Run the layers with a graph, and hold where its backward starts and what it keeps."""
@@ -151,19 +173,12 @@ class Stage:
         if self.recompute:
             with torch.enable_grad():
                 self._build(held)
-        before = {weight: weight.grad for weight in self.homes}
-        for weight in self.homes:
-            weight.grad = _sum(arrived.get(weight, []))
+        self._at = None
+        edges = [get_gradient_edge(w) for w, shares in arrived.items() for _ in shares]
+        gradients: list[Tensor | None] = [g for shares in arrived.values() for g in shares]
         if held.edge is not None and (gradient is not None or held.finish is not None):
-            torch.autograd.backward(held.edge, gradient)
-        for weight, earlier in before.items():
-            if earlier is not None:
-                weight.grad = earlier if weight.grad is None else earlier.add_(weight.grad)
+            edges.append(held.edge)
+            gradients.append(gradient)
+        if edges:  # autograd adds up in this order, as if the shadows' uses were in the same graph
+            torch.autograd.backward(edges, gradients)
         return held.inputs.grad, take_gradients(self.shadows)
-
-
-def _sum(gradients: Sequence[Tensor]) -> Tensor | None:
-    total = None
-    for gradient in gradients:
-        total = gradient if total is None else total + gradient
-    return total

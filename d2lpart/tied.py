@@ -26,12 +26,10 @@ class Shadow:
 
     def refresh(self) -> int:
         """Take over the numbers of the parameter, and return the bytes that this moves."""
+        self.stand_in.grad = None  # a step that failed may have left one
         self.stand_in.requires_grad_(self.home.requires_grad)
-        if self.stand_in.device == self.home.device:
-            self.stand_in.data = self.home.data
-            return 0
-        self.stand_in.data.copy_(self.home.data)
-        return self.home.nbytes
+        self.stand_in.data = self.home.data.to(self.stand_in.device)
+        return 0 if self.stand_in.device == self.home.device else self.home.nbytes
 
 
 @contextmanager
@@ -58,7 +56,8 @@ def find_shadows(
     """Return, for each stage, the shadows it computes with and the tied weights it is home to.
 
     Raises:
-        ValueError: two stages hold the same module, not only the same weight.
+        ValueError: two stages hold the same module, not only the same weight, or hold its buffers
+            on two devices.
     """
     home_of: dict[nn.Parameter, int] = {}
     stand_ins: dict[tuple[nn.Parameter, int], nn.Parameter] = {}
@@ -66,9 +65,13 @@ def find_shadows(
     shadows: list[list[Shadow]] = [[] for _ in stages]
     for index, layers in enumerate(stages):
         for module in dict.fromkeys(m for layer in layers for m in layer.modules()):
-            if owner.setdefault(module, index) != index and list(module.parameters()):
+            first = owner.setdefault(module, index)
+            held: list[Tensor] = list(module.parameters())
+            if places[first] != places[index]:
+                held += module.buffers()
+            if first != index and held:
                 raise ValueError(
-                    f"stages {owner[module]} and {index} hold the same module "
+                    f"stages {first} and {index} hold the same module "
                     f"{type(module).__name__}: keep both uses in one stage, or build two modules "
                     f"and share the weight (second.weight = first.weight)"
                 )

@@ -7,6 +7,7 @@ out the memory while another stream still reads it.
 """
 
 import time
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 
@@ -50,9 +51,9 @@ class Place:
                 torch.cuda.current_stream(self.device).wait_stream(stream)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Parcel:
-    """A tensor on its way to another rank, already on that rank's device."""
+    """A tensor on its way to another rank, already on that rank's device; it is opened once."""
 
     tensor: Tensor | None  # None: there is no gradient to send
     nbytes: int
@@ -60,15 +61,16 @@ class Parcel:
     arrived: Mark
 
     def open(self, target: Place) -> Tensor | None:
-        """Return the tensor, safe to use on the target's compute stream."""
+        """Give the tensor away, safe to use on the target's compute stream."""
         if isinstance(self.arrived, torch.cuda.Event):
             if target.compute is None:
                 self.arrived.synchronize()
             else:
                 target.compute.wait_event(self.arrived)
-        if self.tensor is not None and target.compute is not None:
-            self.tensor.record_stream(target.compute)
-        return self.tensor
+        tensor, self.tensor = self.tensor, None  # the parcel outlives the step's use of the tensor
+        if tensor is not None and target.compute is not None:
+            tensor.record_stream(target.compute)
+        return tensor
 
 
 def send(tensor: Tensor | None, source: Place, target: Place) -> Parcel:
@@ -106,7 +108,7 @@ def _copy(tensor: Tensor, device: torch.device) -> Tensor:
 class Clock:
     """Reads marks that were made on different devices on one axis, in seconds."""
 
-    def __init__(self, places: list[Place]) -> None:
+    def __init__(self, places: Iterable[Place]) -> None:
         self._origin: dict[torch.device, tuple[torch.cuda.Event, float]] = {}
         for place in places:
             if place.compute is not None and place.device not in self._origin:
