@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from d2lpart.decoder import Attention, Block, Decoder, Embedding, Head
 
-SMALL = dict(vocab_size=17, width=12, num_layers=2, num_heads=3, context=10)
+SMALL = {"vocab_size": 17, "width": 12, "num_layers": 2, "num_heads": 3, "context": 10}
 
 
 def small(**changes):
@@ -34,7 +34,7 @@ def linear(x, weights, name):
 
 def attention_by_hand(x, weights, name, num_heads):
     """Each head and each position in a loop, with a softmax over what it may see."""
-    B, T, C = x.shape
+    _, T, C = x.shape
     D = C // num_heads
     q, k, v = linear(x, weights, f"{name}.query_key_value").split(C, dim=-1)
     mixed = torch.zeros_like(x)
@@ -70,7 +70,9 @@ def shaken(model):
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize(("num_layers", "num_heads", "positions"), [(1, 1, 1), (2, 3, 7), (3, 4, 10)])
+@pytest.mark.parametrize(
+    ("num_layers", "num_heads", "positions"), [(1, 1, 1), (2, 3, 7), (3, 4, 10)]
+)
 def test_the_decoder_is_the_one_written_out_by_hand(num_layers, num_heads, positions, tied):
     model = shaken(small(num_layers=num_layers, num_heads=num_heads, tied=tied))
     tokens = some_tokens(positions=positions)
@@ -140,7 +142,7 @@ def test_tied_weights_are_one_parameter():
 
 
 def test_the_weights_are_drawn_as_in_gpt2_from_the_global_seed():
-    shape = dict(vocab_size=100, width=64, num_layers=4, num_heads=4, context=50)
+    shape = {"vocab_size": 100, "width": 64, "num_layers": 4, "num_heads": 4, "context": 50}
     torch.manual_seed(3)
     model = Decoder(**shape)
     for name, weight in model.named_parameters():

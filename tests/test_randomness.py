@@ -257,8 +257,9 @@ def test_attention_with_dropout_is_torchs_own_under_the_same_mask(name):
     q, k, v, options = attention_case(name)
     mask = keyed_randomness(*KEY).draw((*q.shape[:-1], k.shape[-2]), 0.7, CPU)
     ours = keyed(F.scaled_dot_product_attention, q, k, v, dropout_p=0.3, **options)
-    if options.get("attn_mask", q).dtype == torch.bool:  # the inner function wants minus infinity where the outer takes False
-        looks = options.pop("attn_mask")
+    looks = options.get("attn_mask")
+    if looks is not None and looks.dtype == torch.bool:
+        # The inner function takes minus infinity where the outer one takes False.
         options["attn_mask"] = torch.zeros(looks.shape).double().masked_fill(~looks, -torch.inf)
     theirs = torch.ops.aten._scaled_dot_product_attention_math(
         q, k, v, dropout_p=0.3, dropout_mask=mask, **options
