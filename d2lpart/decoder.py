@@ -168,9 +168,11 @@ class Decoder(nn.Sequential):
         dropout: the share of values set to zero in training, in [0, 1).
         tied: the head's weight and the embedding's token vectors are one Parameter.
 
-    The weights are drawn as in GPT-2 (Radford et al. 2019) from torch's global generator:
-    normal with standard deviation 0.02, divided by the square root of 2 * num_layers where a
-    branch joins the stream; biases are zero.
+    The weights are drawn from torch's global generator, normal, for small decoders that are to
+    learn within minutes: linear maps with standard deviation 1/√inputs (LeCun et al. 1998,
+    "Efficient BackProp"), divided by √(2 * num_layers) where a branch joins the stream (GPT-2,
+    Radford et al. 2019); embeddings with 1; the head with 0.02, so that training begins near the
+    loss of a blind guess, ln V. A tied weight has 1/√C. Biases are zero.
 
     Raises:
         ValueError: a size below 1, a width the heads cannot share evenly, or a dropout
@@ -211,7 +213,7 @@ class Decoder(nn.Sequential):
             head.projection.weight = embedding.token.weight
         super().__init__(embedding, *blocks, head)
         self.vocab_size, self.width, self.context = vocab_size, width, context
-        _draw_weights(self, num_layers)
+        _draw_weights(embedding, blocks, head)
 
     @property
     def layers(self) -> list[nn.Module]:
@@ -236,16 +238,17 @@ class Decoder(nn.Sequential):
         return generate(self, prompt, num_new, temperature=temperature, generator=generator)
 
 
-def _draw_weights(model: Decoder, num_layers: int) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=0.02)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
-    for block in model.layers:
-        if isinstance(block, Block):
-            for joining in (block.attention.output, block.perceptron.output):
-                nn.init.normal_(joining.weight, std=0.02 / (2 * num_layers) ** 0.5)
+def _draw_weights(embedding: Embedding, blocks: list[Block], head: Head) -> None:
+    for block in blocks:
+        for linear in (part for part in block.modules() if isinstance(part, nn.Linear)):
+            nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
+            nn.init.zeros_(linear.bias)
+        for joining in (block.attention.output, block.perceptron.output):
+            joining.weight.data /= (2 * len(blocks)) ** 0.5
+    nn.init.normal_(head.projection.weight, std=0.02)
+    tied = head.projection.weight is embedding.token.weight
+    for vectors in (embedding.token, embedding.position):
+        nn.init.normal_(vectors.weight, std=vectors.embedding_dim**-0.5 if tied else 1.0)
 
 
 def _check_sizes(**sizes: int) -> None:

@@ -138,6 +138,7 @@ class Stage:
         with torch.no_grad():
             outputs = self._compute(held)
         if inputs._version != version:
+            self._at = None
             raise ValueError(
                 f"stage {self.index} changes its input in place, so that its forward cannot run "
                 f"again: use inplace=False in its first layers, or recompute=False"

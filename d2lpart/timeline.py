@@ -115,7 +115,7 @@ class Timeline(Drawable):
         held = peak = 0
         for span in self.of_rank(rank):
             held += (span.action.kind == "F") - (span.action.kind in "BW")
-            peak = max(peak, held + (span.action.kind in "BW"))
+            peak = max(peak, held)
         return peak / len(self.schedule.stages_of(rank))
 
     def _peak(self) -> float:

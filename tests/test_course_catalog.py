@@ -1,6 +1,8 @@
 """Every question and exercise of the course: it explains itself, and tells wrong ideas apart."""
 
 import re
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -142,3 +144,13 @@ def test_the_seed_draws_other_cases(monkeypatch):
     for seed in (0, 0, 1):
         check("99.2", spy, seed=seed)
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_learners_kernel_loads_neither_the_builder_nor_widgets():
+    probe = "import sys, d2lpart.course; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "d2lpart.course.checker" in loaded
+    tools = {"jupytext", "nbformat", "nbclient", "ipywidgets", "IPython", "hypothesis"}
+    assert tools & set(loaded) == set()

@@ -89,6 +89,23 @@ def test_a_stub_is_told_what_is_missing():
     assert text.startswith("`idle_fraction` is still to be written")
 
 
+def test_a_stub_is_called_once():
+    calls = []
+
+    def stub(p, m):
+        calls.append((p, m))
+        raise NotImplementedError
+
+    judge(BUBBLE, stub)
+    assert calls == [(1, 1)]
+
+
+def test_nothing_can_be_the_right_answer():
+    first = Exercise("99.2", "t", lambda c: c[0] if c else None, cases=lambda r: [([],), ([3],)])
+    assert judge(first, lambda costs: None if not costs else 3).ok
+    assert judge(first, lambda costs: None).call.endswith("([3])")
+
+
 @pytest.mark.parametrize(
     "thing", [3, None, 0.5, "idle_fraction", [idle_fraction], idle_fraction(2, 3)]
 )
@@ -245,7 +262,7 @@ CUT = Exercise(
     "99.6",
     "any cut",
     a_cut,
-    cases=lambda rng: [([1, 1],), ([1, 2, 3],)],
+    cases=lambda rng: [([1, 1],), ([1, 2, 3],), ([1, 2, 3, 4],)],
     judge=must_add_up,
     misconceptions=[(lambda costs: [len(costs), 1], lambda costs: f"One of {len(costs)} twice.")],
     otherwise="Every layer once.",

@@ -141,22 +141,40 @@ def test_tied_weights_are_one_parameter():
     assert untied.layers[-1].projection.weight is not untied.layers[0].token.weight
 
 
-def test_the_weights_are_drawn_as_in_gpt2_from_the_global_seed():
+def spread(name, weight, tied):
+    """The standard deviation that a weight is drawn with."""
+    if name == "5.projection.weight":
+        return 0.02
+    if name.startswith("0."):
+        return 64**-0.5 if tied else 1.0
+    joins = name.endswith(("attention.output.weight", "perceptron.output.weight"))
+    return weight.shape[1] ** -0.5 / (8**0.5 if joins else 1)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_weights_are_drawn_for_small_decoders_from_the_global_seed(tied):
     shape = {"vocab_size": 100, "width": 64, "num_layers": 4, "num_heads": 4, "context": 50}
     torch.manual_seed(3)
-    model = Decoder(**shape)
+    model = Decoder(**shape, tied=tied)
     for name, weight in model.named_parameters():
         if name.endswith("bias"):
             assert not weight.any(), name
         elif "norm" in name:
             assert torch.all(weight == 1), name
         else:
-            joins = name.endswith(("attention.output.weight", "perceptron.output.weight"))
-            assert weight.std().item() == pytest.approx(0.02 / (8**0.5 if joins else 1), rel=0.1)
+            assert weight.std().item() == pytest.approx(spread(name, weight, tied), rel=0.1), name
     torch.manual_seed(3)
-    again = Decoder(**shape)
+    again = Decoder(**shape, tied=tied)
     assert all(map(torch.equal, model.parameters(), again.parameters()))
     assert not torch.equal(Decoder(**shape)[0].token.weight, again[0].token.weight)
+
+
+def test_an_untrained_decoder_guesses_blindly():
+    torch.manual_seed(0)
+    tokens = torch.randint(256, (4, 32))
+    logits = Decoder(256, 64, 3, 2, 32)(tokens)
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten())
+    assert loss.item() == pytest.approx(math.log(256), abs=0.1)
 
 
 def test_dropout_acts_on_the_embedding_and_on_both_branches_in_training_only():

@@ -138,8 +138,9 @@ def test_narrow_boxes_have_no_number_and_wide_ones_keep_theirs() -> None:
     assert (found["0"], found["1"]) == (2, 0)
 
 
-def test_large_timeline_has_no_numbers_edges_or_hatches() -> None:
-    picture = timeline("1f1b", 24, 96).plot()
+def test_large_timeline_has_no_numbers_edges_hatches_or_transfers() -> None:
+    picture = timeline("1f1b", 24, 96, latency=0.01).plot()
+    assert picture.axes[0].get_lines() == []
     assert not [text for text in labels(picture) if text.isdigit()]
     assert {hatch for _, hatch in filled(picture)} == {""}
     assert not [c for c in picture.axes[0].collections if 2 < c.get_zorder() < 3]
@@ -196,6 +197,7 @@ def test_time_begins_at_zero_in_a_fitting_unit() -> None:
         late = [span._replace(start=span.start + 7, end=span.end + 7) for span in predicted.spans]
         axes = Timeline(late, [], "wall", schedule).plot().axes[0]
         assert labels(axes.figure)[f"time in {unit}"] == 1
+        assert min(min(boxes) for boxes in filled(axes.figure).values())[0] == 0
         factor = {"s": 1, "ms": 1e3, "µs": 1e6}[unit]
         assert axes.get_xlim() == pytest.approx((0, 9 * scale * factor or 1), abs=1e-8)
 

@@ -203,7 +203,7 @@ QUESTIONS: list[BaseQuestion] = [
     ),
     Question(
         "03.q7",
-        "You read in D2L: a model of 24 layers on 4 GPUs uses *layer-wise partitioning*. "
+        "You read in D2L: a model of 24 layers on 4 GPUs uses "layer-wise partitioning". "
         "What does each GPU hold?",
         {
             "a": Option(

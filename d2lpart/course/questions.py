@@ -203,8 +203,6 @@ class NumberQuestion(BaseQuestion):
 
 def _number(answer: object, unit: str) -> float | None:
     """Read a number, or the text of one ("75", "75 %", "3/4"); None if it is not a finite one."""
-    if isinstance(answer, bool):
-        return None
     text = str(answer).strip().removesuffix(unit).replace(" ", "").replace("_", "")
     try:
         number = float(Fraction(text)) if "/" in text else float(text)
