@@ -86,6 +86,7 @@ lab: $(READY)
 
 notebooks: $(READY)
 	$(VENV_PYTHON) -m d2lpart.course.build
+	$(VENV_PYTHON) -m d2lpart.course.cover
 
 bench: $(READY)
 	$(VENV_PYTHON) tests/benchmarks/step.py
@@ -108,9 +109,11 @@ types: $(READY)
 	@echo '== Types: mypy =='
 	$(VENV_PYTHON) -m mypy
 
+# The profile: the same random cases each time, and no time limit on any.
 unit: $(READY)
 	@echo '== Code: pytest over tests and docstrings =='
-	MPLBACKEND=agg $(ONE_CORE) $(VENV_PYTHON) -m pytest -n $(WORKERS) --dist loadgroup
+	MPLBACKEND=agg $(ONE_CORE) $(VENV_PYTHON) -m pytest -n $(WORKERS) --dist loadgroup \
+	    --hypothesis-profile=ci
 
 nbval: $(READY)
 	@failed=; \

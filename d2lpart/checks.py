@@ -28,16 +28,20 @@ def check_batch_independence(
     """Raise if a layer's result depends on the whole mini-batch, but it is not to see it once."""
     for number, layer in enumerate(layers):
         for module in layer.modules():
-            if not (isinstance(module, _BatchNorm) and module.training):
+            if not isinstance(module, _BatchNorm):
                 continue
-            holds = f"layer {number} holds {type(module).__name__} in training mode"
+            counts, has_counted = module.training, module.running_mean is not None
+            if has_counted and not counts:
+                continue
+            mode = "in training mode" if counts else "without running statistics"
+            holds = f"layer {number} holds {type(module).__name__} {mode}"
             if num_microbatches > 1:
                 raise ValueError(
                     f"{holds}: it normalises by the statistics of the whole mini-batch, but would "
                     f"see {num_microbatches} micro-batches one by one, and the gradients would "
                     f"differ; use LayerNorm or GroupNorm, layer.eval(), or num_microbatches=1"
                 )
-            if recompute:
+            if recompute and has_counted:
                 raise ValueError(
                     f"{holds}: it would count the mini-batch 2 times in its running statistics, "
                     f"since recompute runs the forward 2 times; use LayerNorm or GroupNorm, "

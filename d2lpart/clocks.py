@@ -87,25 +87,39 @@ def _together(run: Run) -> None:
 
 
 def _on_threads(work: Callable[[int], None], run: Run) -> None:
-    """Call `work(rank)` on one thread a rank; whatever happens, no thread is left behind."""
+    """Call `work(rank)` on one thread a rank; whatever happens, no thread goes on working.
+
+    Every thread reports its end by an event: before Python 3.13 a `join` that was interrupted takes
+    the thread for ended.
+    """
     before = torch.get_num_threads()
+    ended = [threading.Event() for _ in run.places]
+
+    def live(rank: int) -> None:
+        try:
+            work(rank)
+        finally:
+            ended[rank].set()
+
     workers = [
-        threading.Thread(target=work, args=(rank,), name=f"d2lpart-rank-{rank}", daemon=True)
+        threading.Thread(target=live, args=(rank,), name=f"d2lpart-rank-{rank}", daemon=True)
         for rank in range(len(run.places))
     ]
     try:
         for worker in workers:
             worker.start()
-        for worker in workers:
-            worker.join()
+        for event in ended:
+            event.wait()
     except BaseException:  # an interrupt, or no more threads to be had
         run.stop()
-        for worker in workers:
-            if worker.ident is not None:
-                worker.join()
+        for worker, event in zip(workers, ended, strict=True):
+            if worker.ident is not None:  # one that has yet to begin will find the run stopped
+                event.wait()
         raise
     finally:
         torch.set_num_threads(before)
+    for worker in workers:
+        worker.join()
 
 
 def ambient(device_types: set[str]) -> Callable[[], AbstractContextManager[object]]:
@@ -142,7 +156,10 @@ def _wall(run: Run, reader: Clock) -> Timeline:
             transfers.append(Transfer(source, target, parcel.nbytes, sent, arrived, action))
     note = f"wall clock on {_where(run)}: starts and ends are measured"
     if not room_for_all([place.device for place in run.places]):
-        note += f"; {len(run.places)} ranks share {cores()} cores, and slow each other down"
+        note += (
+            f"; {len(run.places)} ranks share {cores()} cores: where more than {cores()} work at "
+            f"once, they slow each other down"
+        )
     return Timeline(spans, transfers, "wall", run.schedule, note)
 
 

@@ -89,27 +89,13 @@ def _memory(page: Page, lanes: Lanes) -> None:
     right_column(lanes, axes, "peak", [f"{peak:g}" for peak in peaks], 0.5, pitch)
     axes.text(0, -0.06 / pitch, "micro-batches in flight", va="bottom", size=NORMAL, color=GREY)
     for rank in range(timeline.num_ranks):
-        held = _held(timeline, rank)
-        xs = [lanes.x(moment) for moment in held]
-        ys = [rank + 1 - LANE * count / max(peaks) for count in held.values()]
+        course = timeline.in_flight(rank)
+        course.append((timeline.end, course[-1][1]))
+        xs = [lanes.x(moment) for moment, _ in course]
+        ys = [rank + 1 - LANE * held / max(peaks) for _, held in course]
         axes.fill_between(xs, ys, rank + 1, step="post", color=HELD, alpha=0.35, linewidth=0)
         axes.step(xs, ys, where="post", color=HELD, linewidth=1.2, clip_on=False)
     page.space(0.15)
-
-
-def _held(timeline: Timeline, rank: int) -> dict[float, float]:
-    """Return what a rank holds from each moment on, in whole-stage units.
-
-    As in `Timeline.peak_in_flight`: from the start of F to the end of B (or of W).
-    """
-    whole = len(timeline.schedule.stages_of(rank))
-    held, now = {timeline.start: 0.0}, 0
-    for span in timeline.of_rank(rank):
-        change = (span.action.kind == "F") - (span.action.kind in "BW")
-        now += change
-        held[span.start if change > 0 else span.end] = now / whole
-    held[timeline.end] = now / whole
-    return held
 
 
 def _reasons(page: Page, lanes: Lanes, idle: list[tuple[int, Gap]]) -> None:

@@ -6,6 +6,7 @@ result on. It does not know when it is called, or on which thread; that is the c
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from queue import SimpleQueue
 
 from torch import Tensor, nn
@@ -61,12 +62,11 @@ class Run:
         self._slots: dict[Action, SimpleQueue[Parcel | None]] = {
             action: SimpleQueue() for action in schedule.position if schedule.consumer(action)
         }
-        self._home_coming: dict[tuple[nn.Parameter, int], list[Parcel]] = defaultdict(list)
-        self._home_rank = {
-            weight: schedule.stage_to_rank[stage.index]
-            for stage in stages
-            for weight in stage.homes
-        }
+        self._home_coming: dict[tuple[nn.Parameter, int, int], Parcel] = {}
+        self._users: dict[nn.Parameter, list[int]] = defaultdict(list)
+        for stage in stages:
+            for weight in stage.tied:
+                self._users[weight].append(stage.index)
         learns = batch.inputs.requires_grad
         self._wants_gradient = []
         for stage in stages:
@@ -114,7 +114,7 @@ class Run:
         stage, last = self.stages[number], number == len(self.stages) - 1
         inputs = self.batch.input(microbatch) if number == 0 else received
         assert inputs is not None, "every forward hands on an activation"
-        finish = (lambda outputs: self.batch.loss(microbatch, outputs)) if last else None
+        finish = partial(self.batch.loss, microbatch) if last else None
         key = (*self.key, microbatch)
         outputs, held = stage.forward(inputs, self._wants_gradient[number], key, finish)
         self._held[number, microbatch] = held
@@ -130,26 +130,30 @@ class Run:
         gradient, tied = stage.backward(held, received, self._arrived(stage, microbatch))
         self._account(number, held.nbytes - before)  # what a recomputed forward held meanwhile
         self._account(number, -held.nbytes)
-        for weight, share in tied.items():
-            self._send_home(number, weight, microbatch, share)
+        for weight, total in tied.items():
+            self._send_home(number, weight, microbatch, total)
         if number == 0 and gradient is not None:
             self.input_gradients[microbatch] = gradient
         return gradient
 
-    def _arrived(self, stage: Stage, microbatch: int) -> dict[nn.Parameter, list[Tensor]]:
-        """Return the gradients that have come home to the stage's tied weights."""
+    def _arrived(self, stage: Stage, microbatch: int) -> dict[nn.Parameter, Tensor]:
+        """Return the gradients of tied weights that later stages have sent to this one."""
         place = self.places[self.schedule.stage_to_rank[stage.index]]
         arrived = {}
-        for weight in stage.homes:
-            parcels = self._home_coming.pop((weight, microbatch), [])
-            arrived[weight] = [g for p in parcels if (g := p.open(place)) is not None]
+        for weight in stage.tied:
+            parcel = self._home_coming.pop((weight, stage.index, microbatch), None)
+            gradient = parcel.open(place) if parcel else None
+            if gradient is not None:
+                arrived[weight] = gradient
         return arrived
 
-    def _send_home(self, stage: int, weight: nn.Parameter, microbatch: int, share: Tensor) -> None:
-        source, target = self.schedule.stage_to_rank[stage], self._home_rank[weight]
-        parcel = send(share, self.places[source], self.places[target])
+    def _send_home(self, stage: int, weight: nn.Parameter, microbatch: int, total: Tensor) -> None:
+        """Send a tied weight's gradient to the stage before this one that uses it."""
+        before = max(user for user in self._users[weight] if user < stage)
+        source, target = (self.schedule.stage_to_rank[s] for s in (stage, before))
+        parcel = send(total, self.places[source], self.places[target])
         self.tied_bytes[source] += parcel.nbytes if source != target else 0
-        self._home_coming[weight, microbatch].append(parcel)
+        self._home_coming[weight, before, microbatch] = parcel
 
     def _account(self, stage: int, nbytes: int) -> None:
         rank = self.schedule.stage_to_rank[stage]

@@ -79,7 +79,8 @@ class Batch:
         samples, kind = self.targets.shape[0], self.targets.dtype
         if kind.is_floating_point or kind.is_complex or kind == torch.bool:
             return torch.ones(samples, dtype=torch.long)
-        return (self.targets != IGNORED).reshape(samples, -1).sum(dim=1).cpu()
+        counted = self.targets.long() != IGNORED  # as a byte, −100 would be class 156
+        return counted.reshape(samples, -1).sum(dim=1).cpu()
 
     def skipped(self, microbatch: int) -> bool:
         """Say whether no target of this micro-batch counts, so that it has nothing to teach."""

@@ -60,7 +60,7 @@ class Stage:
         self.first_layer = first_layer
         self.device = device
         self.shadows = list(shadows)
-        self.homes = list(homes)
+        self.tied = {weight: weight for weight in homes} | {s.home: s.stand_in for s in shadows}
         self.recompute = recompute
         self._at: int | None = None  # the layer that runs now; None: a backward goes through all
         self._random = [False] * len(self.layers)
@@ -130,7 +130,8 @@ class Stage:
             key: as in `run`.
             finish: on the last stage, the loss as a function of the output.
         """
-        inputs = inputs.detach().requires_grad_(wants_gradient and inputs.is_floating_point())
+        continuous = inputs.is_floating_point() or inputs.is_complex()
+        inputs = inputs.detach().requires_grad_(wants_gradient and continuous)
         held = Held(inputs, key, finish)
         if not self.recompute:
             return self._build(held), held
@@ -162,24 +163,24 @@ class Stage:
         self,
         held: Held,
         gradient: Tensor | None,
-        arrived: dict[nn.Parameter, list[Tensor]],
+        arrived: dict[nn.Parameter, Tensor],
     ) -> tuple[Tensor | None, dict[nn.Parameter, Tensor]]:
         """Run B, and return the gradient of the input and those of the shadows.
 
         Args:
             held: what F returned.
             gradient: of the stage's output; None on the last stage, whose output is the loss.
-            arrived: gradients that shadows sent home, the last stage's first.
+            arrived: gradients of tied weights, from the later stages that use them.
         """
         if self.recompute:
             with torch.enable_grad():
                 self._build(held)
         self._at = None
-        edges = [get_gradient_edge(w) for w, shares in arrived.items() for _ in shares]
-        gradients: list[Tensor | None] = [g for shares in arrived.values() for g in shares]
+        edges = [get_gradient_edge(self.tied[weight]) for weight in arrived]
+        gradients: list[Tensor | None] = list(arrived.values())
         if held.edge is not None and (gradient is not None or held.finish is not None):
             edges.append(held.edge)
             gradients.append(gradient)
-        if edges:  # autograd adds up in this order, as if the shadows' uses were in the same graph
+        if edges:  # autograd adds up in this order, as if the later uses were in the same graph
             torch.autograd.backward(edges, gradients)
         return held.inputs.grad, take_gradients(self.shadows)

@@ -3,8 +3,8 @@
 The home of a tied weight is the first stage that uses it. Every other stage computes with a shadow:
 the same numbers, on the stage's own device, with a gradient of its own. The shadow stands in the
 module only while the stage computes, so that to the rest of the program there is one Parameter.
-Since the backward of a micro-batch ends at the first stage, its gradients have come home by then,
-and are added up in the order in which an undivided model adds them.
+In the backward of a micro-batch its gradient comes home by way of all stages that use the weight:
+each adds its own uses and hands the sum on, in the order in which an undivided model adds them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,17 @@ class Shadow:
     stand_in: nn.Parameter
 
     def refresh(self) -> int:
-        """Take over the numbers of the parameter, and return the bytes that this moves."""
+        """Take over the numbers of the parameter, and return the bytes that this moves.
+
+        Raises:
+            ValueError: the module has another parameter by now.
+        """
+        if self.module._parameters[self.name] is not self.home:
+            raise ValueError(
+                f"the tied {self.name} of {type(self.module).__name__} has been replaced since the "
+                f"pipeline was built: build it anew, or change the numbers alone (load_state_dict "
+                f"without assign=True)"
+            )
         self.stand_in.grad = None  # a step that failed may have left one
         self.stand_in.requires_grad_(self.home.requires_grad)
         self.stand_in.data = self.home.data.to(self.stand_in.device)

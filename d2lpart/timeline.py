@@ -106,17 +106,24 @@ class Timeline(Drawable):
         busy = sum(map(self.busy, range(self.num_ranks)))
         return sum(map(self.idle, range(self.num_ranks))) / busy if busy else 0.0
 
-    def peak_in_flight(self, rank: int) -> float:
-        """Return how many micro-batches `rank` holds at most, in whole-stage units.
+    def in_flight(self, rank: int) -> list[tuple[float, float]]:
+        """Return (moment, micro-batches held from then on) for `rank`, in whole-stage units.
 
         A micro-batch is held from the start of its forward to the end of its backward (of W where
         the backward is split). On a rank with v stages each one held counts 1/v.
         """
-        held = peak = 0
+        stages = len(self.schedule.stages_of(rank))
+        held, course = 0, [(self.start, 0.0)]
         for span in self.of_rank(rank):
-            held += (span.action.kind == "F") - (span.action.kind in "BW")
-            peak = max(peak, held)
-        return peak / len(self.schedule.stages_of(rank))
+            change = (span.action.kind == "F") - (span.action.kind in "BW")
+            held += change
+            if change:
+                course.append((span.start if change > 0 else span.end, held / stages))
+        return course
+
+    def peak_in_flight(self, rank: int) -> float:
+        """Return the most micro-batches that `rank` holds at once, in whole-stage units."""
+        return max(held for _, held in self.in_flight(rank))
 
     def _peak(self) -> float:
         return max(map(self.peak_in_flight, range(self.num_ranks)))

@@ -1,6 +1,7 @@
 """The two clocks that measure, and what becomes of a step that fails while ranks work."""
 
 import _thread
+import contextlib
 import gc
 import itertools
 import random
@@ -12,6 +13,7 @@ import time
 import pytest
 import torch
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from d2lpart import clocks, hardware
 from d2lpart.decoder import Decoder
@@ -40,7 +42,13 @@ def quiet():
 
 
 def ranks_alive():
-    return [t.name for t in threading.enumerate() if t.name.startswith("d2lpart")]
+    """The ranks at work: a thread that has yet to begin finds its step stopped, and ends."""
+    deadline = time.monotonic() + 0.02
+    while True:
+        alive = [t.name for t in threading.enumerate() if t.name.startswith("d2lpart")]
+        if not alive or time.monotonic() > deadline:
+            return alive
+        time.sleep(0.001)
 
 
 def text():
@@ -128,13 +136,14 @@ def test_the_virtual_clock_places_its_own_durations_by_the_rule(sizes, ranks, sc
     run = pipeline(sizes, schedule=schedule, m=m, on=ranks, clock="virtual", link=link)
     timeline = run.step(*text()).timeline
     seconds = {action: span.seconds for action, span in spans(timeline).items()}
-    again = simulate(
-        run.schedule, seconds.__getitem__, link, boundary_bytes=SAMPLES // m * POSITIONS * WIDTH * 4
-    )
+    sizes_sent = {transfer.action: transfer.nbytes for transfer in timeline.transfers}
+    again = simulate(run.schedule, seconds.__getitem__, link, boundary_bytes=sizes_sent.__getitem__)
     assert min(seconds.values()) > 0
     for action, span in spans(again).items():
         assert span.start == pytest.approx(spans(timeline)[action].start, abs=1e-9)
-    assert [t.nbytes for t in again.transfers] == [t.nbytes for t in timeline.transfers]
+    for one, other in zip(again.transfers, timeline.transfers, strict=True):
+        assert one._replace(start=0, end=0) == other._replace(start=0, end=0)
+        assert (one.start, one.end) == pytest.approx((other.start, other.end), abs=1e-9)
 
 
 def test_the_virtual_clock_models_transfers_over_the_link():
@@ -247,7 +256,10 @@ def test_the_wall_clock_says_where_ranks_outnumber_cores(monkeypatch, have):
     timeline = pipeline(clock="wall").step(*text()).timeline
     note = f"wall clock on cpu ({have} cores, 1 thread a rank): starts and ends are measured"
     if have < 3:
-        note += f"; 3 ranks share {have} cores, and slow each other down"
+        note += (
+            f"; 3 ranks share {have} cores: where more than {have} work at once, they slow each "
+            f"other down"
+        )
     assert timeline.note == note
     assert timeline.note in timeline.describe()
 
@@ -312,7 +324,7 @@ class _Passing(torch.autograd.Function):
 
 
 def with_fuse(where, call, error=RuntimeError):
-    """Six layers for stages of two; the fuse is layer 3, in stage 1. Head and embedding are tied."""
+    """Six layers for stages of two; the fuse is layer 3, in stage 1. Both ends share a weight."""
     torch.manual_seed(0)
     own = Decoder(VOCABULARY, WIDTH, 3, 2, POSITIONS, tied=True).layers
     return [*own[:3], Fuse(where, call, error), *own[3:]]
@@ -422,17 +434,25 @@ def test_ranks_that_wait_or_have_work_ahead_end_too(fails):
     assert len(calls) <= 3
 
 
-def test_the_memory_of_a_failed_step_is_free_once_its_error_is_forgotten():
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("where", ["F", "B"])
+def test_a_failed_step_is_freed_without_the_garbage_collector(clock, where):
+    class Noted(nn.Module):
+        def forward(self, x):
+            outputs.append(StorageWeakRef(x.untyped_storage()))
+            return x
+
+    outputs = []
+    *front, head = layers()
+    last = nn.Sequential(Noted(), Fuse(where, 2), head)  # when it burns, others are still held
+    run = pipeline(schedule="gpipe", clock=clock, layers=[*front, last])
     gc.collect()
     gc.disable()
     try:
-        for clock in CLOCKS:
-            with pytest.raises(PipelineError) as caught:
-                pipeline(clock=clock, layers=with_fuse("B", 1)).step(*text())
-            assert "_together" in str(caught.traceback) or clock == "virtual"
-            assert caught.value not in gc.get_referrers(caught.value)
-            lists = [r for r in gc.get_referrers(caught.value) if isinstance(r, list)]
-            assert not lists
+        with contextlib.suppress(PipelineError):
+            run.step(*text())
+        assert outputs
+        assert all(output.expired() for output in outputs)
     finally:
         gc.enable()
 
@@ -550,7 +570,8 @@ def test_how_often_threads_switch_changes_nothing(interval):
 def test_two_hundred_steps_leave_no_thread_and_no_tensor():
     run = pipeline((1, 1, 1), m=2, clock="wall", layers=[nn.Linear(4, 4) for _ in range(3)])
     inputs, targets = torch.randn(4, 4), torch.zeros(4, dtype=torch.long)
-    run.step(inputs, targets)
+    for _ in range(2):
+        run.step(inputs, targets)
     gc.collect()
     threads, tensors = threading.active_count(), count_tensors()
     gc.disable()

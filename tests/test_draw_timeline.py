@@ -10,7 +10,6 @@ from matplotlib.colors import to_hex, to_rgb
 
 from d2lpart import Link, Schedule, build_schedule, draw, simulate
 from d2lpart.draw_lanes import LANE, LOOKS
-from d2lpart.draw_timeline import _held
 from d2lpart.timeline import Timeline
 
 UNIT = {"F": 1.0, "B": 2.0}
@@ -266,20 +265,10 @@ def test_memory_strip_shows_what_each_rank_holds() -> None:
 @pytest.mark.parametrize(
     ("name", "chunks"), [("gpipe", 1), ("gpipe", 3), ("1f1b", 1), ("naive", 2)]
 )
-@pytest.mark.parametrize("ranks", [1, 2, 5])
-def test_held_agrees_with_the_peak_of_the_timeline(name: str, chunks: int, ranks: int) -> None:
-    drawn = timeline(name, ranks, 4, latency=0.1, chunks=chunks)
-    for rank in range(ranks):
-        held = _held(drawn, rank)
-        assert max(held.values()) == drawn.peak_in_flight(rank)
-        assert list(held) == sorted(held)
-        assert held[drawn.end] == 0
-
-
-def test_held_counts_a_split_backward_until_its_weight_gradient() -> None:
+def test_in_flight_counts_a_split_backward_until_its_weight_gradient() -> None:
     drawn = simulate(SPLIT, {"F": 1, "B": 3, "I": 1, "W": 2})
     # rank 1 runs 1F0 1-2, 1I0 2-3, 1F1 3-4, 1B1 4-7, 1W0 7-9
-    assert _held(drawn, 1) == {0: 0, 1: 1, 3: 2, 7: 1, 9: 0, drawn.end: 0}
+    assert drawn.in_flight(1) == [(0, 0), (1, 1), (3, 2), (7, 1), (9, 0)]
 
 
 def test_comparison_draws_both_on_one_axis() -> None:

@@ -228,6 +228,7 @@ def test_numbers_of_any_real_kind_count() -> None:
         assert partition(kind, 3).sizes == (2, 2, 8)
     huge = numpy.array([2**62, 2**62, 2**62 + 1])
     assert partition(huge, 2).sizes == (2, 1)
+    assert partition(huge, 2, transfer=[0.001, 0.002]).sizes == (2, 1)
     assert exact("cost", numpy.float32(0.5)) == Fraction(1, 2)
 
 
@@ -266,7 +267,7 @@ def test_whole_costs_give_whole_loads() -> None:
 
 @pytest.mark.parametrize("cost", [0, 3, 0.1, 1 / 3])
 def test_equal_loads_are_in_perfect_balance(cost: float) -> None:
-    assert Partition((7, 7, 7)).imbalance([cost] * 21) == 1.0
+    assert Partition([7] * 6).imbalance([cost] * 42) == 1.0
 
 
 def test_partitions_are_equal_by_their_sizes_and_never_change() -> None:

@@ -532,6 +532,27 @@ def test_one_microbatch_may_pass_a_batch_norm(clock):
     assert torch.equal(model[1].running_var, reference[1].running_var)
 
 
+def test_gradients_of_complex_activations_cross_too():
+    class Spectrum(nn.Module):
+        def __init__(self, back):
+            super().__init__()
+            self.weight, self.back = nn.Parameter(torch.linspace(1, 2, WIDTH // 2 + 1)), back
+
+        def forward(self, x):
+            return torch.fft.irfft(x * self.weight) if self.back else torch.fft.rfft(x)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(4, WIDTH), Spectrum(False), Spectrum(True), nn.Linear(WIDTH, VOCABULARY)
+    )
+    reference = copy.deepcopy(model)
+    inputs, targets = torch.randn(6, 4), torch.arange(6)
+    result = Pipeline(model, [2, 2], [CPU] * 2).step(inputs, targets)
+    mean_loss(reference(inputs), targets).backward()
+    assert_same(gradients(model), gradients(reference))
+    assert result.bytes_moved == 2 * 6 * (WIDTH // 2 + 1) * 8
+
+
 def test_sparse_gradients_add_up_and_divide():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(20, 4, sparse=True), nn.Linear(4, VOCABULARY))

@@ -84,10 +84,11 @@ WRONG = [
         + ONE_DEVICE,
     ),
     (
-        [0, 0, {"b", "a"}, 1, 2],
+        [0, 0, {"b", "e", "a", "d", "c"}, 1, 2],
         None,
         1,
-        "1 of 5 layers is on several devices at once (layer 2 on devices a and b): " + ONE_DEVICE,
+        "1 of 5 layers is on several devices at once (layer 2 on devices a, b, c, d and e): "
+        + ONE_DEVICE,
     ),
     (
         {0: 0, 1: 0, 3: 1, 5: 2},
@@ -102,6 +103,12 @@ WRONG = [
         "1 of 4 layers is without a device (layer 1): " + EACH_NEEDS,
     ),
     (
+        [0, *[None] * 6, 1],
+        None,
+        0,
+        "6 of 8 layers are without a device (layers 1, 2, 3, 4, 5 and 6): " + EACH_NEEDS,
+    ),
+    (
         [0, *[None] * 9, 1],
         None,
         0,
@@ -114,6 +121,8 @@ WRONG = [
         "Device 3 does not exist: the 3 devices are numbered 0 to 2.",
     ),
     ([-1, 0, 5], 3, 2, "Devices -1 and 5 do not exist: the 3 devices are numbered 0 to 2."),
+    ([0, 1, 2, 0], 2, 3, "Device 2 does not exist: the 2 devices are numbered 0 to 1."),
+    ([0, 1, 0], 3, 2, IN_TURN.format("2 crossings", 1)),
     ([0, 1], 1, 1, "Device 1 does not exist: the only device is number 0."),
     (["a", "b", "c"], 2, 2, "3 devices hold layers, but there are only 2."),
     ([0, 1, 0], None, 2, IN_TURN.format("2 crossings", 1)),

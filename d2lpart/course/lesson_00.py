@@ -6,7 +6,7 @@ from d2lpart.course.questions import BaseQuestion, NumberQuestion, Option, Quest
 
 
 def _step(name: str, num_ranks: int, num_microbatches: int, work: float = 1.0) -> Timeline:
-    """One step in which a whole mini-batch is `work` seconds of computing, forward : backward 1 : 2."""
+    """One step with `work` seconds of computing in all, a third of it forward."""
     share = work / (3 * num_ranks * num_microbatches)
     schedule = build_schedule(name, num_ranks, num_microbatches)
     return simulate(schedule, {"F": share, "B": 2 * share})
@@ -19,7 +19,7 @@ def _naive(num_ranks: int) -> Timeline:
 QUESTIONS: list[BaseQuestion] = [
     NumberQuestion(
         "00.q1",
-        "Predict: four workers, a quarter of the layers each. What part of the time is a worker idle?",
+        "Predict: four workers, a quarter of the layers each. What part of the time is each idle?",
         answer=lambda: 100 * _naive(4).idle_fraction(),
         unit="%",
         tolerance=1,
@@ -28,16 +28,25 @@ QUESTIONS: list[BaseQuestion] = [
             f"{_naive(4).idle_fraction(0):.0%} of the step."
         ),
         misconceptions=[
-            (25, lambda: f"That is the part in which it works: 1 − {_naive(4).idle_fraction():.0%}."),
+            (
+                25,
+                lambda: f"That is the part in which it works: 1 − {_naive(4).idle_fraction():.0%}.",
+            ),
             (
                 0,
                 lambda: (
                     f"That would be four workers at once, but each needs what the one before it "
-                    f"made: {_naive(4).busy(0):.2f} s of work in a step of {_naive(4).makespan:.0f} s."
+                    f"made: {_naive(4).busy(0):.2f} s of work in a step of "
+                    f"{_naive(4).makespan:.0f} s."
                 ),
             ),
-            (50, lambda: f"Each lane of the picture has {_naive(4).gaps(1)[0].seconds:.2f} s blank "
-                         f"before its forward alone."),
+            (
+                50,
+                lambda: (
+                    f"Each lane of the picture has {_naive(4).gaps(1)[0].seconds:.2f} s blank "
+                    f"before its forward alone."
+                ),
+            ),
         ],
         otherwise="Take one lane of the picture, and set its blank part against its whole length.",
     ),
@@ -56,8 +65,8 @@ QUESTIONS: list[BaseQuestion] = [
             "b": Option(
                 "about 1 s: the ranks take turns",
                 lambda: (
-                    f"Four turns of {_naive(4).busy(0):.2f} s add up to {_naive(4).makespan:.2f} s; "
-                    f"what was gained is memory."
+                    f"Four turns of {_naive(4).busy(0):.2f} s add up to "
+                    f"{_naive(4).makespan:.2f} s; what was gained is memory."
                 ),
             ),
             "c": Option(
@@ -72,8 +81,8 @@ QUESTIONS: list[BaseQuestion] = [
     ),
     NumberQuestion(
         "00.q3",
-        "Predict: the mini-batch is cut into four micro-batches, so that all four ranks can work at "
-        "once. What part of the time is a rank idle now?",
+        "Predict: the mini-batch is cut into four micro-batches, so that all four ranks can work "
+        "at once. What part of the time is a rank idle now?",
         answer=lambda: 100 * _step("1f1b", 4, 4).idle_fraction(),
         unit="%",
         tolerance=1,

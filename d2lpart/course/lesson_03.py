@@ -33,21 +33,8 @@ def _whole_part() -> str:
     )
 
 
-def _starts(number: int, of: int = 4) -> str:
-    """Say when the backward of a stage starts in the predicted naive step."""
-    spans = facts.naive_step(of).spans
-    start = next(s.start for s in spans if s.action.kind == "B" and s.action.stage == number)
-    return f"with F = 1 s and B = 2 s, {number}B0 starts at {start:g} s"
-
-
-def _messages(num_stages: int) -> int:
-    return len(facts.naive_step(num_stages).transfers)
-
-
-def _at_once() -> int:
-    """Count the ranks that work at the same moment, at most, in the naive step of 4 ranks."""
-    spans = facts.naive_step(4).spans
-    return max(sum(s.start <= t.start < s.end for s in spans) for t in spans)
+def _starts(stage: int) -> str:
+    return f"with F = 1 s and B = 2 s, {stage}B0 starts at {facts.backward_starts(stage):g} s"
 
 
 def _kilobytes(num_stages: int = 4, bytes_per_number: int = 4) -> float:
@@ -87,7 +74,7 @@ QUESTIONS: list[BaseQuestion] = [
                 "0B0: the backward takes the stages in the same order as the forward.",
                 lambda: (
                     f"0B0 has no gradient to start from before 1B0 has sent one; "
-                    f"{_starts(0)}, as the last of {len(facts.naive_step(4).spans)} actions."
+                    f"{_starts(0)}, as the last of {len(facts.naive_step().spans)} actions."
                 ),
             ),
             "b": Option(
@@ -108,26 +95,19 @@ QUESTIONS: list[BaseQuestion] = [
         "03.q3",
         "Four stages on four ranks, one micro-batch, one step. How many messages cross between "
         "ranks?",
-        answer=lambda: float(_messages(4)),
+        answer=lambda: float(facts.messages()),
         tolerance=0,
         unit="messages",
-        explain=lambda: f"{_messages(4) // 2} cuts, each crossed forward and backward.",
+        explain=lambda: f"{facts.messages() // 2} cuts, each crossed forward and backward.",
         misconceptions=[
             (
                 3,
-                lambda: f"That is forward alone: {_messages(4) // 2} activations. What comes back?",
-            ),
-            (
-                8,
                 lambda: (
-                    f"That is the number of actions, {len(facts.naive_step(4).spans)}. Which "
-                    f"of them hand nothing to another rank?"
+                    f"That is forward alone: {facts.messages() // 2} activations. What comes back?"
                 ),
             ),
-            (
-                7,
-                "That is one between each two of the 8 actions. But 3F0 and 3B0 run on one rank.",
-            ),
+            (8, "That is one for each of the 8 actions. Which hand nothing to another rank?"),
+            (7, "That is one between each two actions. But 3F0 and 3B0 run on 1 rank."),
             (4, "That is one for each of the 4 stages. Count the cuts between them instead."),
         ],
         otherwise="Count the cuts, and how often each of them is crossed.",
@@ -162,23 +142,25 @@ QUESTIONS: list[BaseQuestion] = [
         tolerance=1,
         unit="kB",
         explain=lambda: (
-            f"{_messages(4)} messages of 8 × 32 × 64 × 4 bytes = {8 * 32 * 64 * 4 / 1e3:g} kB each."
+            f"{facts.messages()} messages of 8 × 32 × 64 × 4 bytes = {_kilobytes(2) / 2:g} kB each."
         ),
         misconceptions=[
             (
                 lambda: _kilobytes() / 2,
                 lambda: (
-                    f"That is one way: {_messages(4) // 2} activations. Their gradients weigh "
+                    f"That is one way: {facts.messages() // 2} activations. Their gradients weigh "
                     f"the same and come back."
                 ),
             ),
             (
                 lambda: _kilobytes(5),
-                lambda: f"You count one cut a stage, but {4} stages have {_messages(4) // 2} cuts.",
+                lambda: (
+                    f"You count one cut a stage, but {4} stages have {facts.messages() // 2} cuts."
+                ),
             ),
             (
                 lambda: _kilobytes(2) / 2,
-                lambda: f"That is one message; there are {_messages(4)}.",
+                lambda: f"That is one message; there are {facts.messages()}.",
             ),
             (
                 lambda: _kilobytes() / 4,
@@ -193,24 +175,24 @@ QUESTIONS: list[BaseQuestion] = [
         "run at the same time.",
         answer=False,
         when_true=lambda: (
-            f"Block 1 needs block 0's output before it can start. {_at_once()} of 4 ranks works at "
-            f"any moment."
+            f"Block 1 needs block 0's output before it can start. Of 4 ranks, "
+            f"{facts.ranks_at_once()} works at any moment."
         ),
         when_false=lambda: (
-            f"Each block needs the output of the one before. Of 4 ranks {_at_once()} works at a "
-            f"time, and {facts.naive_step(4).idle_fraction():.0%} of all rank time is idle."
+            f"Each block needs the output of the one before. Of 4 ranks, {facts.ranks_at_once()} "
+            f"works at a time; {facts.naive_step().idle_fraction():.0%} of all rank time is idle."
         ),
     ),
     Question(
         "03.q7",
-        "You read in D2L: a model of 24 layers on 4 GPUs uses "layer-wise partitioning". "
+        "In D2L's words, a model of 24 layers on 4 GPUs uses “layer-wise partitioning”. "
         "What does each GPU hold?",
         {
             "a": Option(
                 "6 consecutive layers.",
                 lambda: (
                     f"In other books it would. D2L calls that network partitioning: {4 - 1} cuts, "
-                    f"{_messages(4)} messages a step."
+                    f"{facts.messages()} messages a step."
                 ),
             ),
             "b": Option(

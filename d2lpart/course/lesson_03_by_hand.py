@@ -74,11 +74,10 @@ def _message_sentence(second: _Watched, ratio: float) -> str | None:
         return "`second` was called 0 times: run it on what `first` hands over."
     message = second.seen[0]
     if message.grad_fn is not None:
-        effect = f" Its gradients come out {ratio:.3g} times as large." if ratio else ""
         return (
             f"What enters `second` still has its history ({message.grad_fn.name()}), so the two "
-            f"stages share one graph, and the backward of `second` runs on into `first`.{effect} "
-            f"Only numbers cross a cut."
+            f"stages share one graph, and the backward of `second` runs on into `first`. "
+            f"{_effect(ratio)} Only numbers cross a cut."
         )
     if not message.requires_grad:
         return (
@@ -86,6 +85,12 @@ def _message_sentence(second: _Watched, ratio: float) -> str | None:
             "numbers to send back to `first`."
         )
     return None
+
+
+def _effect(ratio: float) -> str:
+    if abs(ratio - 1) < 1e-3:
+        return "The gradients are right here, but on 2 devices there is no such graph."
+    return f"The gradients of `first` come out {ratio:.3g} times as large as they should."
 
 
 def _ratio(module: nn.Module, uncut: nn.Module) -> float:
@@ -108,7 +113,7 @@ def _gradient_sentence(name: str, module: nn.Module, uncut: nn.Module) -> str | 
         return None
     return (
         f"The gradients of `{name}` are not those of the uncut model: {_ratio(module, uncut):.3g} "
-        f"times as large, and not in proportion. Which gradient did its backward start from?"
+        f"times as large. Which gradient did its backward start from?"
     )
 
 
@@ -219,15 +224,15 @@ def _guess(steps: Sequence[Shares], k: int, used: float) -> str:
     """Name the idea behind a wrong gradient, where one is known that makes this number."""
     now = [share or 0 for share in steps[k]]
     before = [share or 0 for share in steps[k - 1]] if k else [0] * len(now)
-    ideas = {
-        now[0]: "That is the share of home alone.",
-        sum(now[1:]): "The share that was at home is lost: add to it.",
-        now[-1]: "Each share takes the place of the one before: add them.",
-        sum(now) / len(now): "That is the mean; the loss depends on the weight in every place.",
-        sum(now) + sum(before[1:]): "Shares of the step before still lie in the shadows.",
-        sum(now) + sum(before): "The gradient of the step before is still there.",
-    }
-    return f" {ideas[used]}" if used in ideas else ""
+    ideas = [
+        (now[0], "That is the share of home alone."),
+        (sum(now[1:]), "The share that was at home is lost: add to it."),
+        (now[-1], "Each share takes the place of the one before: add them."),
+        (sum(now) / len(now), "That is the mean; but each share is a part of the gradient."),
+        (sum(now) + sum(before[1:]), "Shares of the step before still lie in the shadows."),
+        (sum(now) + sum(before), "The gradient of the step before is still there."),
+    ]
+    return next((f" {idea}" for number, idea in ideas if number == used), "")
 
 
 TIED_STEP = Exercise("03.6", "One weight on two stages", tied_step, examine=_examine_tied)

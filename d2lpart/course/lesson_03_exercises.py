@@ -56,7 +56,7 @@ EVENTS = Exercise(
             _stage_by_stage,
             lambda p: (
                 f"You run 0B0 before {p - 1}F0. There is no loss yet, so nothing to go back from: "
-                f"all {p} forwards come first."
+                f"the {p} forwards come first."
             ),
         ),
         Misconception(

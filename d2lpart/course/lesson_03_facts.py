@@ -136,6 +136,22 @@ def missing_of_tied_weight() -> float:
 
 
 @cache
-def naive_step(num_stages: int) -> Timeline:
-    """Return the predicted step of one micro-batch over `num_stages` ranks: F 1 s, B 2 s."""
-    return simulate(build_schedule("naive", num_stages, 1), {"F": 1.0, "B": 2.0})
+def naive_step() -> Timeline:
+    """Return the predicted step of one micro-batch over 4 ranks: F takes 1 s, B 2 s."""
+    return simulate(build_schedule("naive", 4, 1), {"F": 1.0, "B": 2.0})
+
+
+def messages() -> int:
+    """Count the messages of that step."""
+    return len(naive_step().transfers)
+
+
+def backward_starts(stage: int) -> float:
+    """Return when the backward of a stage starts in that step, in seconds."""
+    return next(s.start for s in naive_step().spans if s.action == (stage, "B", 0))
+
+
+def ranks_at_once() -> int:
+    """Count the ranks that work at the same moment in that step, at most."""
+    spans = naive_step().spans
+    return max(sum(s.start <= t.start < s.end for s in spans) for t in spans)

@@ -1,0 +1,298 @@
+# %% [markdown]
+# # 00 Start here
+#
+# **A network is too large for one device, so you cut it into four parts and give each part to a
+# worker. How much of the time does each worker really work?**
+#
+# The answer is drawn two cells below. In five minutes you will have split a decoder yourself, and
+# will have measured it.
+
+# %% [markdown]
+# ## After this lesson you can
+# - cut a transformer decoder over four workers and train it on real text,
+# - read off a timeline who is idle, for how long, and why,
+# - say what of this your own machine shows for real, and what it models.
+#
+# You need Python and a first acquaintance with PyTorch. Time: 5 minutes to the first measured
+# timeline, 25 for everything.
+
+# %%
+from d2lpart import build_schedule, simulate
+
+simulate(build_schedule("naive", num_ranks=4, num_microbatches=1), {"F": 1, "B": 2})
+
+# %% [markdown]
+# One lane for each worker; we call a worker a **rank**. A box is an **action**: `F0` is the forward
+# of piece 0 of the data, `B0` its backward. Blank means **idle**: the rank computes nothing.
+# Time runs to the right. Forward goes down the stairs, backward climbs up again.
+#
+# Nothing has been measured yet. Each forward is *said* to take 1 s and each backward 2 s; this is
+# the **predicted** clock, and every picture in this course says which clock it comes from.
+#
+# Your first prediction. Write the number down, then run the cell and give it:
+# `question("00.q1").check(…)`.
+
+# %%
+from d2lpart.course import question
+
+question("00.q1")
+
+# %% [markdown]
+# A timeline answers such questions itself.
+
+# %% tags=["nbval-check-output"]
+timeline = simulate(build_schedule("naive", 4, 1), {"F": 1, "B": 2})
+for rank in range(4):
+    print(f"rank {rank}: busy {timeline.busy(rank):.0f} s, idle {timeline.idle_fraction(rank):.0%}")
+
+# %% [markdown]
+# And it knows the reason of every gap. Rank 1 waits for the rank before it, then for the rank
+# after it, and then it has nothing left to do:
+
+# %% tags=["nbval-check-output"]
+for gap in timeline.gaps(1):
+    print(f"{gap.start:4.0f} s to {gap.end:4.0f} s  {gap.reason}")
+
+# %% [markdown] card="Network Partitioning"
+# ## Network Partitioning
+#
+# > Network partitioning, also known as layer-wise model parallelism, is a multiple-GPU training
+# > strategy where the neural network is divided sequentially across devices. Each GPU takes the
+# > input for a specific set of layers, processes it, and transfers the intermediate activations to
+# > the next GPU.
+#
+# Now for real. A `Decoder` is a list of **layers**: an embedding, some blocks, a head. Nothing
+# about it knows that it will be cut.
+
+# %% tags=["nbval-check-output"]
+import torch
+from d2lpart import Decoder, Pipeline, corpus
+
+torch.manual_seed(0)
+torch.set_num_threads(1)  # one thread is one worker's hardware, here and in the whole course
+decoder = Decoder(vocab_size=256, width=96, num_layers=3, num_heads=3, context=32)
+for number, layer in enumerate(decoder.layers):
+    print(number, layer)
+
+# %% [markdown]
+# The text to learn from is on your machine already: the source code of Python's own standard
+# library, of which we take the first 60,000 bytes. A sample is 32 bytes; the target at each place is
+# the byte that follows.
+
+# %% tags=["nbval-check-output"]
+text = corpus(60_000)
+inputs, targets = next(text.batches(batch_size=16, context=32))
+print(inputs.shape, targets.shape)
+print(repr(text.decode(inputs[0])))
+
+# %% [markdown]
+# A **partition** says how many consecutive layers make up each **stage**: 2 + 1 + 1 + 1. Every
+# stage goes to a rank, every rank to a device. Four ranks may share your one CPU; they are still
+# four ranks, with their own layers, messages and threads.
+
+# %%
+pipeline = Pipeline(decoder, [2, 1, 1, 1], devices=["cpu"] * 4, schedule="naive", clock="wall")
+for _ in range(3):  # the first steps warm the machine up
+    step = pipeline.step(inputs, targets)
+step.timeline
+
+# %% [markdown]
+# This is a *measurement*: four threads, one a rank, on the **wall** clock. Only one of them works
+# at any time, so even a machine with one core shows the true idle time.
+#
+# Set it beside the prediction.
+
+# %%
+measured = step.timeline
+print(f"predicted idle time: {timeline.idle_fraction():.1%}")
+print(f"measured idle time:  {measured.idle_fraction():.1%}")
+print("by rank:", ", ".join(f"{measured.idle_fraction(r):.1%}" for r in range(4)))
+
+# %% [markdown]
+# All together the ranks come out near the prediction; one by one they do not, because the stages
+# are not equally heavy. Rank 3 has the head alone, and no block. Lesson 04 is about that.
+#
+# ## What did the cut cost?
+#
+# Nothing, in numbers: loss and gradients are those of the uncut decoder. Here is the loss, from the
+# pipeline and from the plain model:
+
+# %%
+with torch.no_grad():
+    whole = torch.nn.functional.cross_entropy(decoder(inputs).flatten(0, 1), targets.flatten())
+print(f"pipeline {step.loss:.6f}, uncut decoder {whole.item():.6f}")
+print(f"moved from rank to rank: {step.bytes_moved:,} bytes")
+
+# %% [markdown]
+# The bytes are three crossings of an activation of 16 × 32 × 96 numbers of 4 bytes, there and back.
+#
+# And in time? Predict before you go on.
+
+# %%
+question("00.q2")
+
+# %% [markdown]
+# Test it on your machine: the same step on one rank and on four, in turn, several times.
+
+# %%
+from statistics import median
+
+one = Pipeline(decoder, [5], devices=["cpu"], schedule="naive", clock="wall")
+four = Pipeline(decoder, [2, 1, 1, 1], devices=["cpu"] * 4, schedule="naive", clock="wall")
+seconds = {one: [], four: []}
+for _ in range(10):
+    for cut in (one, four):
+        seconds[cut].append(cut.step(inputs, targets).timeline.makespan)
+print(f"four ranks take {median(seconds[four]) / median(seconds[one]):.2f} times as long as one")
+
+# %% [markdown]
+# Four times the workers, and nothing gained in time. This is the bottleneck of plain network
+# partitioning, and the reason for half of this course.
+#
+# ## Let them work at the same time
+#
+# Cut the *data* too: the **mini-batch** into **micro-batches**. While rank 1 works on micro-batch
+# 0, rank 0 can begin micro-batch 1. That is pipeline parallelism. Predict what is left of the idle
+# time with four micro-batches:
+
+# %%
+question("00.q3")
+
+# %% [markdown]
+# Most people's prediction fails here. The picture shows why: the pipeline has to fill, and
+# to drain.
+
+# %% tags=["nbval-check-output"]
+ideal = simulate(build_schedule("1f1b", 4, 4), {"F": 1, "B": 2})
+print(ideal)
+
+# %% [markdown]
+# Now on your machine. Four ranks that work at once need four devices, or four cores. If you have
+# fewer, the **virtual** clock helps: every action really runs, alone, and is timed; then the starts
+# are placed as if each rank had the hardware to itself. Loss and gradients are real either way.
+
+# %%
+pipeline = Pipeline(
+    decoder, [2, 1, 1, 1], ["cpu"] * 4, schedule="1f1b", num_microbatches=4, clock="virtual"
+)
+for _ in range(3):
+    step = pipeline.step(inputs, targets)
+step.timeline
+
+# %% [markdown]
+# Compare with the prediction, rank by rank. Is yours higher?
+
+# %%
+for rank in range(4):
+    here = step.timeline.idle_fraction(rank)
+    print(f"rank {rank}: predicted {ideal.idle_fraction(rank):.1%} idle, measured {here:.1%}")
+print(f"all ranks: {ideal.idle_fraction():.1%} and {step.timeline.idle_fraction():.1%}")
+
+# %% [markdown]
+# Why does the measured pipeline not do what the formula says?
+
+# %%
+question("00.q4")
+
+# %% [markdown]
+# The slowest stage sets the pace; the others wait for it. Ask the timeline what rank 0 waited for:
+
+# %%
+for gap in sorted(step.timeline.gaps(0), key=lambda gap: -gap.seconds)[:3]:
+    print(f"{gap.seconds * 1e3:6.2f} ms  {gap.reason}")
+
+# %% [markdown]
+# ## Train it
+#
+# The pipeline leaves gradients in the parameters, as `loss.backward()` does. So any optimizer
+# works. Four ranks, micro-batches, real text, 400 steps.
+
+# %%
+optimizer = torch.optim.AdamW(decoder.parameters(), lr=8e-3)
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=8e-3, total_steps=400)
+losses = []
+for inputs, targets in text.batches(16, 32, steps=400, seed=1):
+    optimizer.zero_grad()
+    losses.append(pipeline.step(inputs, targets).loss)
+    optimizer.step()
+    schedule.step()
+print(f"loss of the first 10 steps {sum(losses[:10]) / 10:.2f}, of the last 10 {sum(losses[-10:]) / 10:.2f}")
+
+# %% [markdown]
+# The loss is the mean number of nats a byte comes as a surprise; guessing blindly among 256 gives
+# ln 256 = 5.55.
+
+# %%
+from d2lpart import draw
+
+smooth = [sum(losses[i : i + 10]) / 10 for i in range(0, len(losses), 10)]
+draw.curves(
+    list(range(0, 400, 10)),
+    {"loss": smooth},
+    xlabel="step",
+    ylabel="loss (mean of 10 steps)",
+    description=f"The loss falls from {smooth[0]:.2f} to {smooth[-1]:.2f} over 400 steps.",
+)
+
+# %% [markdown]
+# A pipeline is a model like any other: tokens in, logits out. Let it write.
+
+# %%
+from d2lpart import generate
+
+generator = torch.Generator().manual_seed(1)
+prompt = text.encode("    def ")
+written = generate(pipeline, prompt, 300, context=32, temperature=0.8, generator=generator)
+print(text.decode(written))
+
+# %% [markdown]
+# It is no program, but it has begun to look like Python: indentation, `self`, names with
+# underscores, brackets and quotes. A network that lies in four pieces has learned it, from one file
+# only (most of the text is `argparse`), so do not expect it to know more than that.
+#
+# ## What does your machine show for real?
+
+# %%
+from d2lpart import devices
+
+print("the best four places here:", ", ".join(map(str, devices(4))))
+for ranks in (1, 2, 4):
+    layers = Decoder(256, 96, 3, 3, 32).layers
+    trial = Pipeline(layers, devices=devices(ranks), num_microbatches=4)
+    print(f"{ranks} ranks at once:", trial.step(inputs, targets).timeline.note.split(":")[0])
+
+# %% [markdown]
+# `clock="auto"`, the default, takes the wall clock where every rank has a device or a core of its
+# own, and the virtual clock elsewhere.
+#
+# | clock | durations | starts | what it is good for |
+# | --- | --- | --- | --- |
+# | predicted | given | by the dependency rule | any size, no hardware |
+# | virtual | measured, one action at a time | by the dependency rule | many ranks on one device |
+# | wall | measured | measured | what really happens |
+#
+# One last question before you go on.
+
+# %%
+question("00.q5")
+
+# %% [markdown]
+# ## To remember
+# - Network partitioning cuts a network between its layers; each rank keeps only its own.
+# - Without micro-batches one rank works at a time: of n ranks, each is idle (n − 1)/n of the step.
+# - Cutting changes no number in the result, and by itself makes no step faster; it makes room.
+# - Micro-batches let ranks work at once; filling and draining stay, and the slowest stage sets the
+#   pace.
+# - Every picture says which clock it comes from. Nothing called measured is computed by a formula.
+#
+# ## Where to go
+#
+# | lesson | question |
+# | --- | --- |
+# | [03 Splitting a decoder](03_splitting_a_decoder.ipynb) | Can you cut a decoder in four and not change a single bit of the result? |
+# | [04 Placement and balance](04_placement_and_balance.ipynb) | Which layer goes where, and who decides? |
+# | [05 Worker idle time](05_worker_idle_time.ipynb) | Four ranks, and three of them always wait: why? |
+#
+# Further reading: the section on training on multiple GPUs in *Dive into Deep Learning*
+# (chapter "Computational Performance"), and chapter 2 of *Foundations of Large Language Models*
+# (arXiv 2501.09223), which calls the same thing layer-wise model parallelism.

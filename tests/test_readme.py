@@ -1,0 +1,45 @@
+"""The README says what is true: its examples run, its links lead somewhere, its picture is ours."""
+
+import doctest
+import re
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+
+from d2lpart.course.cover import PICTURE, cover
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_examples_print_what_the_readme_shows():
+    result = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+    assert result.attempted >= 8
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)]+)\)", README))
+def test_every_link_leads_to_a_file(target):
+    assert (ROOT / target).exists()
+
+
+def test_the_picture_is_the_one_that_the_package_draws():
+    committed = matplotlib.image.imread(ROOT / PICTURE)
+    figure = cover().plot()
+    width, height = figure.get_size_inches() * 110
+    assert committed.shape[1] == pytest.approx(width, abs=2), "run make notebooks"
+    assert committed.shape[0] == pytest.approx(height, abs=2), "run make notebooks"
+
+
+def test_the_picture_shows_what_its_description_says():
+    naive, one_f_one_b = cover().first, cover().second
+    assert naive.idle_fraction() == pytest.approx(3 / 4)
+    assert one_f_one_b.makespan / naive.makespan == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_the_nbval_command_is_the_one_that_make_test_runs():
+    (command,) = re.findall(r"^pytest (--nbval-lax .*)$", README, re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("$(SANITIZE)", "tests/sanitize.cfg")
+    for option in (part for part in command.split() if part.startswith("--nbval")):
+        assert option in makefile
