@@ -262,9 +262,6 @@ def test_memory_strip_shows_what_each_rank_holds() -> None:
         assert peak == pytest.approx(LANE * (3 - rank) / 3)  # all ranks on one scale
 
 
-@pytest.mark.parametrize(
-    ("name", "chunks"), [("gpipe", 1), ("gpipe", 3), ("1f1b", 1), ("naive", 2)]
-)
 def test_in_flight_counts_a_split_backward_until_its_weight_gradient() -> None:
     drawn = simulate(SPLIT, {"F": 1, "B": 3, "I": 1, "W": 2})
     # rank 1 runs 1F0 1-2, 1I0 2-3, 1F1 3-4, 1B1 4-7, 1W0 7-9
