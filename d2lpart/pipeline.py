@@ -191,7 +191,8 @@ class Pipeline(nn.Module):
     def extra_repr(self) -> str:
         """Say how the layers below are cut, and where the stages are."""
         where = ", ".join(map(str, self.devices))
-        return f"partition={list(self.partition.sizes)}, devices=[{where}], schedule={self.schedule!r}"
+        sizes = list(self.partition.sizes)
+        return f"partition={sizes}, devices=[{where}], schedule={self.schedule!r}"
 
 
 @contextmanager

@@ -40,6 +40,7 @@ def test_the_picture_shows_what_its_description_says():
 
 def test_the_nbval_command_is_the_one_that_make_test_runs():
     (command,) = re.findall(r"^pytest (--nbval-lax .*)$", README, re.MULTILINE)
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("$(SANITIZE)", "tests/sanitize.cfg")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    makefile = makefile.replace("$(SANITIZE)", "tests/sanitize.cfg")
     for option in (part for part in command.split() if part.startswith("--nbval")):
         assert option in makefile
