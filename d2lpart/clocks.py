@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack
 import torch
 
 from d2lpart.engine import Run, Stopped
-from d2lpart.hardware import cores, room_for_all, synchronize, threads_per_rank
+from d2lpart.hardware import cores, crowded, synchronize, threads_per_rank
 from d2lpart.schedule import execution_order
 from d2lpart.simulator import simulate
 from d2lpart.span import Link, Span, Transfer
@@ -31,7 +31,7 @@ def measure(run: Run, clock: str, link: Link) -> Timeline:
         link: what the virtual clock sends messages over.
     """
     if clock == "auto":
-        clock = "wall" if room_for_all([place.device for place in run.places]) else "virtual"
+        clock = "virtual" if crowded([place.device for place in run.places]) else "wall"
     for place in run.places:
         place.begin()
     reader = Clock(run.places)
@@ -155,10 +155,11 @@ def _wall(run: Run, reader: Clock) -> Timeline:
             sent, arrived = reader.read(parcel.sent) - zero, reader.read(parcel.arrived) - zero
             transfers.append(Transfer(source, target, parcel.nbytes, sent, arrived, action))
     note = f"wall clock on {_where(run)}: starts and ends are measured"
-    if not room_for_all([place.device for place in run.places]):
+    for device, ranks_there, room in crowded([place.device for place in run.places]):
+        shared = f"{room} cores" if device.type == "cpu" else str(device)
         note += (
-            f"; {len(run.places)} ranks share {cores()} cores: where more than {cores()} work at "
-            f"once, they slow each other down"
+            f"; {ranks_there} ranks share {shared}: where more than {room} work at once, they slow "
+            f"each other down"
         )
     return Timeline(spans, transfers, "wall", run.schedule, note)
 

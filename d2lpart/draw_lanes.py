@@ -20,6 +20,7 @@ from d2lpart.draw_page import (
     number_width,
     sample,
 )
+from d2lpart.schedule import KINDS
 from d2lpart.span import Span
 from d2lpart.timeline import Timeline
 
@@ -35,10 +36,10 @@ class Look(NamedTuple):
 # The palette of Okabe and Ito (jfly.uni-koeln.de/color): told apart with any colour vision, and
 # each of these four light enough for black numbers.
 LOOKS = {
-    "F": Look("forward", "#56B4E9", ""),
-    "B": Look("backward", "#E69F00", "///"),
-    "I": Look("input gradient", "#F0E442", "\\\\\\"),
-    "W": Look("weight gradient", "#CC79A7", "..."),
+    "F": Look(KINDS["F"], "#56B4E9", ""),
+    "B": Look(KINDS["B"], "#E69F00", "///"),
+    "I": Look(KINDS["I"], "#F0E442", "\\\\\\"),
+    "W": Look(KINDS["W"], "#CC79A7", "..."),
 }
 PALER = 0.6  # how much white the last stage of a rank has in its colour
 LANE = 0.78  # height of a lane; the next lane is 1 further down

@@ -17,15 +17,17 @@ class Footprint:
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
         self._layers = layers
-        self._mode: Hashable = None
+        self._mode: tuple[list[bool], list[bool]] = [], []
         self._known: dict[Hashable, int] = {}
 
     def begin(self) -> None:
         """Forget what was counted, if weights have been frozen or a mode changed since."""
-        training = tuple(m.training for layer in self._layers for m in layer.modules())
-        frozen = tuple(w.requires_grad for layer in self._layers for w in layer.parameters())
-        if (training, frozen) != self._mode:
-            self._mode = training, frozen
+        parts = [part for layer in self._layers for part in layer.modules()]
+        weights = (weight for part in parts for weight in part._parameters.values())
+        training = [part.training for part in parts]
+        learning = [weight.requires_grad for weight in weights if weight is not None]
+        if (training, learning) != self._mode:
+            self._mode = training, learning
             self._known.clear()
 
     def measure(self, inputs: Tensor, compute: Callable[[], Tensor]) -> tuple[Tensor, int]:

@@ -60,10 +60,14 @@ def default_ranks(num_layers: int) -> int:
     return min(num_layers, torch.cuda.device_count() or cores())
 
 
-def room_for_all(places: Sequence[torch.device]) -> bool:
-    """Say whether each rank has a device, or a core, of its own."""
+def crowded(places: Sequence[torch.device]) -> list[tuple[torch.device, int, int]]:
+    """Return (device, ranks, room) where more ranks are than can work at once.
+
+    The CPU has room for one rank a core, a GPU for one.
+    """
     room = {device: cores() if device.type == "cpu" else 1 for device in existing()}
-    return all(count <= room[device] for device, count in Counter(places).items())
+    shares = Counter(places).items()
+    return [(device, ranks, room[device]) for device, ranks in shares if ranks > room[device]]
 
 
 def threads_per_rank(places: Sequence[torch.device]) -> int:

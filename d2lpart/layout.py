@@ -72,6 +72,7 @@ def _schedule(
             )
         chunks = num_stages // num_ranks
         return validate(build_schedule(schedule, num_ranks, num_microbatches, chunks=chunks))
+    validate(schedule)
     split = next((a for a in schedule.position if a.kind in "IW"), None)
     if split is not None:
         raise ValueError(
@@ -88,4 +89,4 @@ def _schedule(
             raise ValueError(
                 f"the schedule has {has} {what}, the pipeline {wanted}: make them equal"
             )
-    return validate(schedule)
+    return schedule

@@ -7,7 +7,7 @@ are added, and the gradients are divided by the whole count at the end of the st
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -117,7 +117,8 @@ class Batch:
         """Return the loss of the mini-batch, and what its gradients have yet to be divided by.
 
         Raises:
-            ValueError: nothing counts, or no gradient leads from the loss to the outputs.
+            ValueError: nothing counts, means and sums are mixed, or no gradient leads from the loss
+                to the outputs.
         """
         if not self.learns:
             raise ValueError(
@@ -125,8 +126,23 @@ class Batch:
                 "torch operations, without detach(), item() or no_grad()"
             )
         kept = self.kept.values()
-        total = math.fsum(float(k.loss) * (float(k.number) if k.mean else 1.0) for k in kept)
-        count = math.fsum(float(k.number) for k in kept)
+        means = sum(k.mean for k in kept)
+        if 0 < means < len(kept):
+            raise ValueError(
+                f"loss_fn returned a mean for {means} micro-batches and a pair (sum, count) for "
+                f"{len(kept) - means}: return the same of the two for all"
+            )
+        total = _sum(float(k.loss) * (float(k.number) if k.mean else 1.0) for k in kept)
+        count = _sum(float(k.number) for k in kept)
         if count == 0:
             raise ValueError("loss_fn counted 0 in every micro-batch: there is no mean to take")
-        return total / count, 1.0 if all(k.mean for k in kept) else count
+        return total / count, 1.0 if means else count
+
+
+def _sum(values: Iterable[float]) -> float:
+    """Return the exact sum, rounded once; of numbers without one what adding them up gives."""
+    values = list(values)
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):  # too large, or ∞ − ∞
+        return sum(values)

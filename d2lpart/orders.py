@@ -53,7 +53,10 @@ def one_f_one_b(num_ranks: int, num_microbatches: int, chunks: int = 1) -> Sched
     rank 1: 1F0 1B0 1F1 1B1 1F2 1B2
     """
     if chunks != 1:
-        raise ValueError(f"1f1b runs one stage a rank, not {chunks}: use chunks=1")
+        raise ValueError(
+            f"1f1b runs one stage a rank, not {chunks}: use chunks=1, in a "
+            f"Pipeline as many devices as stages"
+        )
 
     def order(stages: Sequence[int]) -> Iterable[Action]:
         (stage,) = stages

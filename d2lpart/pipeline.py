@@ -19,7 +19,7 @@ from d2lpart.randomness import uses_randomness
 from d2lpart.schedule import Schedule
 from d2lpart.simulator import FREE
 from d2lpart.span import Link
-from d2lpart.stage import Stage
+from d2lpart.stage import Key, Stage
 from d2lpart.tied import find_shadows
 from d2lpart.timeline import Timeline
 from d2lpart.transfer import Place
@@ -135,7 +135,7 @@ class Pipeline(nn.Module):
         self._check_step(inputs, targets)
         targets = targets.to(self.stages[-1].device)
         batch = Batch(inputs, targets, self.schedule.num_microbatches, self.loss_fn)
-        key = (self._draw_seed(), self._steps)
+        key = self._draw_key()
         self._steps += 1
         run = Run(self.stages, self.places, self.schedule, batch, key)
         with _gradients_kept(list(self.parameters())) as fresh:
@@ -150,7 +150,7 @@ class Pipeline(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the outputs for `inputs`, on the last stage's device; autograd can follow it."""
         check_device(inputs, self.stages[0])
-        key = (self._draw_seed(), self._steps, 0)
+        key = (*self._draw_key(), 0)
         for stage in self.stages:
             stage.begin()
             inputs = stage.run(inputs.to(stage.device), key, through_home=True)
@@ -170,13 +170,16 @@ class Pipeline(nn.Module):
         if not any(stage.trains for stage in self.stages) and not inputs.requires_grad:
             raise ValueError("every parameter is frozen: leave at least one to train")
 
-    def _draw_seed(self) -> int:
-        """Return the seed of dropout; torch's generator advances only if there is dropout."""
+    def _draw_key(self) -> Key:
+        """Return (seed, step) of dropout; torch's generator advances only if there is dropout.
+
+        A seed drawn anew tells the steps apart by itself: reset the generator, and the masks recur.
+        """
         if self.seed is not None:
-            return self.seed
+            return self.seed, self._steps
         if any(uses_randomness(layer) for layer in self.layers):
-            return int(torch.randint(2**62, ()))
-        return 0
+            return int(torch.randint(2**62, ())), 0
+        return 0, 0
 
     @staticmethod
     def _finish_inputs(run: Run, inputs: Tensor, divisor: float) -> None:

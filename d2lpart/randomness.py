@@ -99,10 +99,10 @@ def uses_randomness(module: nn.Module) -> bool:
 def _drops(part: nn.Module) -> bool:
     if isinstance(part, _DropoutNd):
         return part.p > 0
-    return any(
-        isinstance(value, float) and value > 0 and "dropout" in name
-        for name, value in vars(part).items()
-    )
+    for name, value in vars(part).items():  # runs for every module of every step: no generator
+        if "dropout" in name and isinstance(value, float) and value > 0:
+            return True
+    return False
 
 
 def _drop(

@@ -12,8 +12,8 @@ from functools import cached_property
 from operator import index
 from typing import NamedTuple
 
-KINDS = ("F", "B", "I", "W")
-_READABLE = re.compile(r"(\d+)([FBIW])(\d+)")
+KINDS = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
+_READABLE = re.compile(rf"(\d+)([{''.join(KINDS)}])(\d+)")
 
 
 class ScheduleError(ValueError):
@@ -230,6 +230,10 @@ def validate(schedule: Schedule) -> Schedule:
         ScheduleError: which action is missing, doubled, impossible, on the wrong rank or out of
             order, or which ranks wait for each other in a circle.
     """
+    if not isinstance(schedule, Schedule):
+        raise ScheduleError(
+            f"{schedule!r} is no Schedule: make one, such as build_schedule('1f1b', 2, 4)"
+        )
     _check_places(schedule)
     _check_actions(schedule)
     _check_complete(schedule)
@@ -266,7 +270,8 @@ def _check_actions(schedule: Schedule) -> None:
             home = schedule.stage_to_rank[action.stage]
             if home != rank:
                 raise ScheduleError(
-                    f"rank {rank} runs {action}, but stage {action.stage} is on rank {home}"
+                    f"rank {rank} runs {action}, but stage {action.stage} is on rank {home}: "
+                    f"move the action there"
                 )
             if action in seen:
                 raise ScheduleError(

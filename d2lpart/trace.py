@@ -9,10 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from d2lpart.schedule import Schedule
+from d2lpart.schedule import KINDS, Schedule
 from d2lpart.span import Span, Transfer
-
-_NAMES = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
 
 
 def write(
@@ -52,7 +50,7 @@ def _events(
         of[span.action] = span
         stage, kind, microbatch = span.action
         yield {
-            "ph": "X", "name": str(span.action), "cat": _NAMES[kind], "pid": 1,
+            "ph": "X", "name": str(span.action), "cat": KINDS[kind], "pid": 1,
             "tid": span.rank + 1,
             "ts": span.start * 1e6, "dur": span.seconds * 1e6,
             "args": {"stage": stage, "micro-batch": microbatch},

@@ -42,6 +42,7 @@ NAN = math.nan
         (torch.empty(0), torch.empty(0)),
         ({"a": 1.0, "b": [1]}, {"b": (1,), "a": 1}),
         ({1, 2}, {2, 1}),
+        (torch.tensor([NAN, math.inf, 1.0]), torch.tensor([NAN, math.inf, 1.0])),
         ((2, "F", 0), Action(2, "F", 0)),
     ],
 )
@@ -82,6 +83,14 @@ def test_the_same_answer(got, expected):
         (torch.ones(2, 3), torch.ones(3, 2), "value", "expected the shape (3, 2), not (2, 3)"),
         ("ab", torch.ones(2), "type", "expected a tensor, not text"),
         ({1}, {1, 2}, "value", ""),
+        (
+            torch.ones(1, dtype=torch.cfloat),
+            torch.ones(1),
+            "type",
+            "expected real numbers, not complex ones",
+        ),
+        (torch.empty(1, device="meta"), torch.ones(1), "type", "a tensor that cannot be read"),
+        (range(10**30), [1], "type", "a list that cannot be read"),
     ],
 )
 def test_another_answer(got, expected, kind, detail):
@@ -93,6 +102,19 @@ def test_the_largest_difference_of_a_tensor_is_named_with_its_place():
     got = expected.clone()
     got[1, 2], got[0, 1] = -0.5, 0.25
     assert difference(got, expected) == ("value", "largest difference 0.5, at [1, 2]")
+
+
+@pytest.mark.parametrize("odd", [math.inf, -math.inf, NAN])
+def test_an_endless_or_missing_number_hides_no_other_entry(odd):
+    expected = torch.tensor([odd, 1.0])
+    assert difference(torch.tensor([odd, 2.0]), expected).detail == "largest difference 1, at [1]"
+    assert difference(torch.tensor([5.0, 1.0]), expected).detail == "largest difference inf, at [0]"
+
+
+def test_tensors_of_whole_numbers_agree_exactly():
+    large = torch.tensor([10**8])
+    assert difference(large, large.clone()) is None
+    assert difference(large + 1, large).detail == "largest difference 1, at [0]"
 
 
 def test_nan_in_a_tensor_is_counted():

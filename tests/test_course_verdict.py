@@ -93,6 +93,14 @@ def test_a_long_value_is_cut():
     assert text.endswith(" …")
 
 
+def test_what_cannot_be_written_goes_by_its_type():
+    endless = []
+    endless.append(endless)
+    assert show_value(10**5000) == "a value of type int that cannot be shown"
+    assert show_value(endless) == "a value of type list that cannot be shown"
+    assert show_pair(1, 10**5000) == ("1", "a value of type int that cannot be shown")
+
+
 def test_values_that_look_alike_are_written_in_full():
     assert show_pair(0.5, 0.6) == ("0.5", "0.6")
     assert show_pair(0.5, 0.5000001) == ("0.5", "0.5000001")

@@ -104,20 +104,20 @@ def test_as_many_ranks_as_can_work_at_once(machine, gpus, cores, layers, ranks):
 
 
 @pytest.mark.parametrize(
-    ("places", "fits"),
+    ("places", "crowds"),
     [
-        ([CPU], True),
-        ([CPU, CPU], True),
-        ([CPU, CPU, CPU], False),
-        ([gpu(0), gpu(1)], True),
-        ([gpu(0), gpu(0)], False),  # ranks on one GPU take turns
-        ([gpu(0), CPU, CPU, gpu(1)], True),
-        ([gpu(0), CPU, CPU, CPU], False),
+        ([CPU], []),
+        ([CPU, CPU], []),
+        ([CPU, CPU, CPU], [(CPU, 3, 2)]),
+        ([gpu(0), gpu(1)], []),
+        ([gpu(0), gpu(0)], [(gpu(0), 2, 1)]),  # ranks on one GPU take turns
+        ([gpu(0), CPU, CPU, gpu(1)], []),
+        ([gpu(0), CPU, CPU, CPU, gpu(0), gpu(1)], [(gpu(0), 2, 1), (CPU, 3, 2)]),
     ],
 )
-def test_each_rank_wants_a_gpu_or_a_core_of_its_own(machine, places, fits):
+def test_each_rank_wants_a_gpu_or_a_core_of_its_own(machine, places, crowds):
     machine(gpus=2, cores=2)
-    assert hardware.room_for_all(places) is fits
+    assert hardware.crowded(places) == crowds
 
 
 def test_ranks_on_the_cpu_share_its_threads(monkeypatch):

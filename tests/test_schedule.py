@@ -333,7 +333,7 @@ def test_the_mutations_reach_both_verdicts(random_schedule, may_run):
         (
             ["0F0 0B0 1F0", "1B0"],
             [0, 1],
-            "rank 0 runs 1F0, but stage 1 is on rank 1",
+            "rank 0 runs 1F0, but stage 1 is on rank 1: move the action there",
         ),
         (
             ["0F0 0B0", "1F0 1B0 1F0"],
@@ -501,6 +501,11 @@ def test_a_waiting_rank_is_woken_by_what_it_waits_for_and_by_nothing_else(name, 
     monkeypatch.setattr(module, "dependencies", counted)
     assert len(list(execution_order(schedule))) == len(schedule.position)
     assert max(Counter(asked).values()) <= 3
+
+
+def test_what_is_no_schedule_is_refused():
+    with pytest.raises(ScheduleError, match=r"'1f1b' is no Schedule: make one, such as build_sch"):
+        validate("1f1b")
 
 
 def test_a_deadlock_is_found_in_proportion_to_the_actions(count_calls):

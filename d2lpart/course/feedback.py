@@ -33,12 +33,16 @@ def explain(explanation: Explanation, *args: object) -> str:
 
 
 def inline_html(text: str) -> str:
-    """Escape a sentence for HTML; what stands between backticks becomes code.
+    """Escape a sentence for HTML; `code` stands between backticks, *emphasis* between asterisks.
 
-    >>> inline_html("is `p < m`?")
-    'is <code>p &lt; m</code>?'
+    >>> inline_html("is `p < m*n*k`, or *not*?")
+    'is <code>p &lt; m*n*k</code>, or <em>not</em>?'
     """
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))
+    parts = re.split(r"`([^`]+)`", html.escape(text, quote=False))
+    for i, part in enumerate(parts):
+        emphasised = re.sub(r"(?<!\w)\*(\S|\S[^*]*\S)\*(?!\w)", r"<em>\1</em>", part)
+        parts[i] = f"<code>{part}</code>" if i % 2 else emphasised
+    return "".join(parts)
 
 
 def status_html(ok: bool, headline: str, lines: Sequence[str]) -> str:

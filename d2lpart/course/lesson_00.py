@@ -19,36 +19,40 @@ def _naive(num_ranks: int) -> Timeline:
 QUESTIONS: list[BaseQuestion] = [
     NumberQuestion(
         "00.q1",
-        "Predict: four workers, a quarter of the layers each. What part of the time is each idle?",
-        answer=lambda: 100 * _naive(4).idle_fraction(),
+        "Predict: ten workers instead of four, a tenth of the layers each. What part of the time "
+        "is each idle?",
+        answer=lambda: 100 * _naive(10).idle_fraction(),
         unit="%",
         tolerance=1,
         explain=lambda: (
-            f"One worker of four computes at a time, so each is idle "
-            f"{_naive(4).idle_fraction(0):.0%} of the step."
+            f"One worker of ten computes at a time, so each is idle "
+            f"{_naive(10).idle_fraction(0):.0%} of the step."
         ),
         misconceptions=[
             (
-                25,
-                lambda: f"That is the part in which it works: 1 − {_naive(4).idle_fraction():.0%}.",
+                10,
+                lambda: (
+                    f"That is the part in which it works. In the picture a worker of four works "
+                    f"{1 - _naive(4).idle_fraction():.0%} of the step."
+                ),
+            ),
+            (
+                75,
+                lambda: (
+                    f"That was the picture: with four workers, three wait for one, "
+                    f"{_naive(4).idle_fraction():.0%}. How many of ten wait for one?"
+                ),
             ),
             (
                 0,
                 lambda: (
-                    f"That would be four workers at once, but each needs what the one before it "
-                    f"made: {_naive(4).busy(0):.2f} s of work in a step of "
-                    f"{_naive(4).makespan:.0f} s."
-                ),
-            ),
-            (
-                50,
-                lambda: (
-                    f"Each lane of the picture has {_naive(4).gaps(1)[0].seconds:.2f} s blank "
-                    f"before its forward alone."
+                    f"That would be all workers at once, but each needs what the one before it "
+                    f"made. Already of four, each waits {_naive(4).idle_fraction():.0%} of the "
+                    f"step."
                 ),
             ),
         ],
-        otherwise="Take one lane of the picture, and set its blank part against its whole length.",
+        otherwise="In the picture, set the blank part of a lane against its length. Now draw ten.",
     ),
     Question(
         "00.q2",
@@ -87,8 +91,9 @@ QUESTIONS: list[BaseQuestion] = [
         unit="%",
         tolerance=1,
         explain=lambda: (
-            f"The step lasts m + p − 1 = 7 slots, and a rank works in m = 4 of them: "
-            f"{_step('1f1b', 4, 4).idle_fraction():.1%} is idle."
+            f"Take a forward and a backward as one slot. The step lasts 4 slots, one for each "
+            f"micro-batch, and 3 more to fill and to drain: 3 of 7, "
+            f"{_step('1f1b', 4, 4).idle_fraction():.1%}, are idle."
         ),
         misconceptions=[
             (
@@ -104,6 +109,13 @@ QUESTIONS: list[BaseQuestion] = [
                     f"Four micro-batches do not divide the idle time by four: from "
                     f"{_naive(4).idle_fraction():.0%} it falls to "
                     f"{_step('1f1b', 4, 4).idle_fraction():.1%}, since filling and draining stay."
+                ),
+            ),
+            (
+                400 / 7,
+                lambda: (
+                    f"That is the part in which it works: "
+                    f"1 − {_step('1f1b', 4, 4).idle_fraction():.1%}."
                 ),
             ),
             (
@@ -131,8 +143,8 @@ QUESTIONS: list[BaseQuestion] = [
             "b": Option(
                 "A rank cannot work before its input is there.",
                 lambda: (
-                    f"That is what the formula counts: {_step('1f1b', 4, 4).idle_fraction():.1%} "
-                    f"is nothing but waiting for inputs."
+                    f"That is what the formula counts: its "
+                    f"{_step('1f1b', 4, 4).idle_fraction():.1%} is filling and draining, no more."
                 ),
             ),
             "c": Option(
@@ -157,21 +169,22 @@ QUESTIONS: list[BaseQuestion] = [
                 ),
             ),
             "b": Option(
-                "Because it does not fit on one device.",
-                lambda: (
-                    f"Each of 4 devices keeps about 1/4 of the weights, gradients and optimizer "
-                    f"state: of 112 GB for a 7B model, {112 / 4:.0f} GB."
-                ),
-            ),
-            "c": Option(
                 "To move fewer bytes.",
                 lambda: (
                     f"One device moves 0 messages, four ranks {len(_naive(4).transfers)} for each "
                     f"micro-batch."
                 ),
             ),
+            "c": Option(
+                "Because it does not fit on one device.",
+                lambda: (
+                    f"Each of 4 devices keeps about 1/4 of the weights, gradients and optimizer "
+                    f"state: of 112 GB for 7 billion parameters, 16 bytes each, "
+                    f"{7 * 16 / 4:.0f} GB."
+                ),
+            ),
         },
-        answer="b",
+        answer="c",
     ),
 ]
 

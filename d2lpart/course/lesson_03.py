@@ -196,19 +196,19 @@ QUESTIONS: list[BaseQuestion] = [
                 ),
             ),
             "b": Option(
-                "A quarter of each of the 24 layers.",
-                lambda: (
-                    f"D2L means inside the layer, what others call tensor parallelism. All 4 GPUs "
-                    f"meet in every layer: {24} times a forward, where {4 - 1} cuts between layers "
-                    f"need {4 - 1} messages."
-                ),
-            ),
-            "c": Option(
                 "All 24 layers, and a quarter of the mini-batch.",
                 lambda: f"That is data parallelism: {4} copies of {24} layers.",
             ),
+            "c": Option(
+                "A quarter of each of the 24 layers.",
+                lambda: (
+                    f"D2L means inside the layer, what others call tensor parallelism. All 4 GPUs "
+                    f"meet in every layer: at least {24} times a forward, where {4 - 1} cuts "
+                    f"between layers need {4 - 1} messages."
+                ),
+            ),
         },
-        answer="b",
+        answer="c",
     ),
     Question(
         "03.q8",
@@ -254,17 +254,17 @@ QUESTIONS: list[BaseQuestion] = [
         "Each stage runs its own backward. The gradient in the embedding's copy …",
         {
             "a": Option(
-                "is right: the embedding is where the weight lives.",
-                lambda: (
-                    f"The loss depends on the weight in two places. In a small decoder the "
-                    f"embedding's copy is off by {facts.missing_of_tied_weight():.0%}."
-                ),
-            ),
-            "b": Option(
                 "lacks what the head's copy has got.",
                 lambda: (
                     f"Each copy has its own share, and only the sum is the gradient: in a small "
                     f"decoder the missing part is {facts.missing_of_tied_weight():.0%} of it."
+                ),
+            ),
+            "b": Option(
+                "is right: the embedding is where the weight lives.",
+                lambda: (
+                    f"The loss depends on the weight in two places. In a small decoder the "
+                    f"embedding's copy is off by {facts.missing_of_tied_weight():.0%}."
                 ),
             ),
             "c": Option(
@@ -275,7 +275,7 @@ QUESTIONS: list[BaseQuestion] = [
                 ),
             ),
         },
-        answer="b",
+        answer="a",
     ),
     NumberQuestion(
         "03.q11",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from d2lpart.course.comparison import type_words
 from d2lpart.course.exercise import Exercise
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -65,21 +66,24 @@ def _split_sentence(
         or _gradient_sentence("second", second, uncut[1])
         or _gradient_sentence("first", first, uncut[0])
         or _loss_sentence(loss, expected.item())
-        or _again_sentence(lambda: function(first, watched, inputs, y, mse_loss), first, uncut[0])
+        or _again_sentence(
+            lambda: function(first, watched, inputs, y, mse_loss),
+            [(first, uncut[0]), (second, uncut[1])],
+        )
     )
 
 
 def _message_sentence(second: _Watched, ratio: float) -> str | None:
     if not second.seen:
         return "`second` was called 0 times: run it on what `first` hands over."
-    message = second.seen[0]
+    message = next((seen for seen in second.seen if seen.grad_fn is not None), second.seen[-1])
     if message.grad_fn is not None:
         return (
             f"What enters `second` still has its history ({message.grad_fn.name()}), so the two "
             f"stages share one graph, and the backward of `second` runs on into `first`. "
             f"{_effect(ratio)} Only numbers cross a cut."
         )
-    if not message.requires_grad:
+    if not any(seen.requires_grad for seen in second.seen):
         return (
             "What enters `second` asks for no gradient (requires_grad is False), so there are 0 "
             "numbers to send back to `first`."
@@ -120,21 +124,28 @@ def _gradient_sentence(name: str, module: nn.Module, uncut: nn.Module) -> str | 
 def _loss_sentence(loss: Any, expected: float) -> str | None:
     if loss is None:
         return "All gradients are right. Now return the loss, too."
-    got = torch.as_tensor(loss).detach().item()
-    if abs(got - expected) > 1e-5:
+    try:
+        got = torch.as_tensor(loss).detach().item()
+    except (TypeError, ValueError, RuntimeError):
+        return f"All gradients are right. Return the loss alone, 1 number, not {type_words(loss)}."
+    if not abs(got - expected) <= 1e-5:
         return f"All gradients are right, but the loss is {expected:.4f}, not {got:.4f}."
     return None
 
 
-def _again_sentence(run: Callable[[], Any], module: nn.Module, uncut: nn.Module) -> str | None:
+def _again_sentence(
+    run: Callable[[], Any], stages: Sequence[tuple[nn.Module, nn.Module]]
+) -> str | None:
     """Run once more: the gradients of a second micro-batch are to be added."""
     run()
-    ratio = _ratio(module, uncut)
+    ratios = [_ratio(module, uncut) for module, uncut in stages]
+    name, ratio = max(zip(("first", "second"), ratios, strict=True), key=lambda r: abs(r[1] - 2))
     if abs(ratio - 2) < 1e-3:
         return None
     return (
-        f"One call is right. After two calls the gradients are {ratio:.3g} times those of one, not "
-        f"2 times: those of several micro-batches have to add up, so do not clear them here."
+        f"One call is right. After two calls the gradients of `{name}` are {ratio:.3g} times those "
+        f"of one, not 2 times: those of several micro-batches have to add up, so neither clear nor "
+        f"replace them here, and leave the weights as they are."
     )
 
 
@@ -154,12 +165,15 @@ def tied_step(home: nn.Parameter, shadows: Sequence[nn.Parameter], optimizer: An
 
 
 class _Descent:
-    """Plain gradient descent on one weight: w − 0.5 · gradient."""
+    """Plain gradient descent on one weight: w − 0.5 · gradient. It counts its steps."""
 
     def __init__(self, weight: nn.Parameter) -> None:
         self.weight = weight
+        self.param_groups = [{"params": [weight], "lr": 0.5}]
+        self.steps = 0
 
     def step(self, closure: None = None) -> None:
+        self.steps += 1
         with torch.no_grad():
             if self.weight.grad is not None:
                 self.weight.sub_(0.5 * self.weight.grad)
@@ -171,8 +185,11 @@ class _Descent:
 Shares = Sequence[float | None]
 
 
-def _follow(function: Callable[..., Any], steps: Sequence[Shares]) -> list[list[float]]:
-    """Run the function after each step's backward; return the weights it leaves, home first."""
+def _follow(function: Callable[..., Any], steps: Sequence[Shares]) -> tuple[list[list[float]], int]:
+    """Run the function after each step's backward.
+
+    Return the weights that it leaves each time, home first, and how often the optimizer stepped.
+    """
     home = nn.Parameter(torch.tensor([8.0]))
     weights = [home, *(nn.Parameter(torch.tensor([8.0])) for _ in steps[0][1:])]
     optimizer = _Descent(home)
@@ -184,7 +201,7 @@ def _follow(function: Callable[..., Any], steps: Sequence[Shares]) -> list[list[
                 weight.grad = gradient if weight.grad is None else weight.grad + gradient
         function(home, weights[1:], optimizer)
         left.append([weight.item() for weight in weights])
-    return left
+    return left, optimizer.steps
 
 
 def _examine_tied(function: Callable[..., Any], rng: random.Random) -> str | None:
@@ -192,9 +209,15 @@ def _examine_tied(function: Callable[..., Any], rng: random.Random) -> str | Non
     easy: list[Shares] = [[a, b], [b, c], [c, a]]
     hard: list[Shares] = [[a, b, c], [b, None, a], [None, c, b]]
     for steps in (easy, hard):
-        got, wanted = _follow(function, steps), _follow(tied_step, steps)
+        (got, count), (wanted, once_each) = _follow(function, steps), _follow(tied_step, steps)
         if got != wanted:
             return _tied_sentence(steps, got, wanted)
+        if count != once_each:
+            return (
+                f"Right for plain gradient descent, but `optimizer.step()` ran {count} times in "
+                f"{once_each} steps. Other optimizers, Adam for one, have to step once each time, "
+                f"with the sum."
+            )
     return None
 
 

@@ -255,7 +255,8 @@ MICROBATCH_WEIGHTS = Exercise(
         Misconception(
             _alike,
             lambda k: (
-                f"You take the mean of the means. Here {_counted(k)}, and each is to weigh alike."
+                f"You take the mean of the means. Here {_counted(k)}, and each target is to weigh "
+                f"alike."
             ),
         ),
         Misconception(

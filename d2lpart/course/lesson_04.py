@@ -226,8 +226,8 @@ BALANCE = [
             (
                 10,
                 lambda: (
-                    f"Seven stages of 3, and the last gets the other {31 - 7 * 3}. A widely used "
-                    f"library does so; spread these over the stages."
+                    f"Seven stages of 3, and the last gets the other {31 - 7 * 3}. Libraries have "
+                    f"done so; spread these over the stages."
                 ),
             ),
         ],
@@ -268,8 +268,8 @@ BALANCE = [
         "device has 60. What is the smallest bottleneck now?",
         answer=lambda: _need(60).bottleneck(DECODER),
         explain=lambda: (
-            f"Stage 0 may keep 2 blocks, stage 3 takes the head and at most 2. Of the 10 between "
-            f"them, one stage gets 5: {_need(60).bottleneck(DECODER):g}."
+            f"Stage 0 may keep 2 blocks. Of the other 10, either one joins the head, 40 + 10, or "
+            f"all lie between, and a stage gets 5: {_need(60).bottleneck(DECODER):g} both ways."
         ),
         misconceptions=[
             (

@@ -46,13 +46,21 @@ def _fill_to_the_mean(costs: Sequence[float], num_stages: int) -> list[int]:
     return [*sizes[: num_stages - 1], sum(rest)] if rest else sizes
 
 
+def _as_list(sizes: Any) -> Any:
+    """Return the entries of a tensor or an array as a list, as those of a tuple; else `sizes`."""
+    if hasattr(sizes, "tolist"):
+        return sizes.tolist()
+    return list(sizes) if isinstance(sizes, Sequence) and not isinstance(sizes, str) else sizes
+
+
 def _not_a_cut(sizes: Any, num_layers: int, num_stages: int) -> str | None:
     """Say why `sizes` are not those of a partition."""
-    sizes = list(sizes)
+    if not isinstance(sizes, list):
+        return "The sizes of the stages have to be a list."
     if len(sizes) != num_stages:
         return f"{sizes} has {len(sizes)} stages, asked for are {num_stages}."
     if any(not isinstance(size, Integral) or size < 1 for size in sizes):
-        return f"{sizes}: each stage needs a whole number of layers, at least 1."
+        return f"{sizes}: each stage needs a whole number of layers (an int), at least 1."
     if sum(sizes) != num_layers:
         return f"{sizes} adds up to {sum(sizes)} layers, there are {num_layers}."
     return None
@@ -60,6 +68,7 @@ def _not_a_cut(sizes: Any, num_layers: int, num_stages: int) -> str | None:
 
 def _judge_best(args: tuple[Any, ...], sizes: Any) -> str | None:
     costs, num_stages = args
+    sizes = _as_list(sizes)
     return _not_a_cut(sizes, len(costs), num_stages) or _slower(
         Partition(sizes), partition(costs, num_stages), costs
     )
@@ -172,9 +181,9 @@ def _all_together(
 
 def _judge_fitting(args: tuple[Any, ...], sizes: Any) -> str | None:
     costs, memory, capacity, num_stages = args
-    right = fitting_sizes(*args)
-    if not right or not list(sizes):
-        return _one_fits_nothing(list(sizes), right, memory, capacity)
+    right, sizes = fitting_sizes(*args), _as_list(sizes)
+    if isinstance(sizes, list) and not (right and sizes):
+        return _one_fits_nothing(sizes, right, memory, capacity)
     if complaint := _not_a_cut(sizes, len(costs), num_stages):
         return complaint
     return _too_large(Partition(sizes), memory, capacity) or _slower(

@@ -155,7 +155,7 @@ QUESTIONS: list[BaseQuestion] = [
             "c": Option(
                 "Above only if stages are uneven.",
                 lambda: (
-                    f"Uneven stages move idle time from rank to rank; the sum stays, "
+                    f"Uneven stages move idle time from rank to rank; of all together it stays "
                     f"{step('naive', (1, 1, 2, 1)).idle_fraction():.0%} for 4 ranks."
                 ),
             ),

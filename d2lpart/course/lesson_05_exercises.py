@@ -50,13 +50,15 @@ def _between_own(spans: Spans) -> float:
 def _spans(rng: random.Random) -> Iterator[tuple[list[tuple[int, float, float]]]]:
     yield ([(0, 0.0, 1.0), (1, 1.0, 2.0)],)
     yield ([(0, 5.0, 6.0), (1, 6.0, 8.0)],)
-    for _ in range(8):
-        at, drawn = rng.uniform(0, 3), []
+    yield ([(0, 0.0, 2.0), (1, 1.0, 3.0)],)  # two ranks work at the same time
+    for case in range(8):
+        at, drawn = rng.randint(0, 12) / 4, []
         ranks = list(range(rng.randint(2, 4)))
         for rank in ranks + ranks[::-1]:
-            start = at + rng.random()
-            at = start + rng.uniform(0.5, 2)
-            drawn.append((rank, start, at))
+            start = at + rng.randint(0, 4) / 4
+            end = start + rng.randint(2, 8) / 4
+            drawn.append((rank, start, end))
+            at = end if case % 2 or rank == ranks[-1] else (start + end) / 2
         rng.shuffle(drawn)
         yield (drawn,)
 

@@ -102,7 +102,7 @@ def least_compute(num_ranks: int, hop: float, most_idle: float) -> float:
 
 def _unchecked(num_ranks: int, hop: float, most_idle: float) -> float:
     busy = num_ranks * (1 - most_idle)
-    return busy * 2 * (num_ranks - 1) * hop / (1 - busy) if busy != 1 else math.inf
+    return busy * 2 * (num_ranks - 1) * hop / (1 - busy)
 
 
 def _half_the_hops(num_ranks: int, hop: float, most_idle: float) -> float:
@@ -120,6 +120,7 @@ def _nobody_works(num_ranks: int, hop: float, most_idle: float) -> float:
 def _limits(rng: random.Random) -> Iterator[tuple[int, float, float]]:
     yield 2, 1.0, 0.75
     yield 2, 1.0, 0.25
+    yield 2, 1.0, 0.5  # (n − 1)/n itself is not reached either
     yield 4, 0.5, 0.875
     yield 4, 0.5, 0.5
     for _ in range(5):

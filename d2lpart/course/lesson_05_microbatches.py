@@ -22,7 +22,6 @@ MICROBATCH_QUESTIONS: list[BaseQuestion] = [
                     f"{1 - gpipe(16).idle_fraction():.0%} of it is work."
                 ),
             ),
-            (0, "Before the last rank gets its first micro-batch, 3 slots have gone by."),
             (
                 3 / 16 * 100,
                 lambda: (
@@ -31,9 +30,14 @@ MICROBATCH_QUESTIONS: list[BaseQuestion] = [
                 ),
             ),
             (75, "That is one micro-batch. With 16, rank 0 works on while rank 1 begins."),
+            (
+                1600 / 19,
+                "That is the part in which a rank works, 16 of 19 slots. We ask for the rest.",
+            ),
             (3 / 20 * 100, "Close: the step has 16 + 4 − 1 slots, not 20."),
         ],
-        otherwise="Count the slots of the step, and those in which one rank works.",
+        otherwise="Count the slots of the step, and those in which one rank works. The last rank "
+        "begins late, the first one ends late.",
     ),
     Question(
         "05.q10",

@@ -198,7 +198,7 @@ class NumberQuestion(BaseQuestion):
         return [("Show the answer", right)]
 
     def example(self) -> str:
-        return "12.5"
+        return "12.5" if not self.judge(12.5).ok else "30"  # gives nothing away
 
 
 def _number(answer: object, unit: str) -> float | None:

@@ -89,11 +89,23 @@ def show_value(value: Any) -> str:
     >>> show_value(2 / 3), show_value([0.5, 1]), show_value(torch.zeros(2))
     ('0.666667', '[0.5, 1]', 'tensor of shape (2,): [0, 0]')
     """
+    text = _shown(_in_words, value)
+    return text if len(text) <= LONGEST else text[: LONGEST - 2] + " …"
+
+
+def _shown(write: Callable[[Any], str], value: Any) -> str:
+    """Return `write(value)`; what cannot be written, such as 10**5000, goes by its type."""
+    try:
+        return write(value)
+    except Exception:
+        return f"a value of type {type(value).__name__} that cannot be shown"
+
+
+def _in_words(value: Any) -> str:
     if isinstance(value, torch.Tensor) and value.ndim > 0:
         entries = f": {_short(value.tolist())}" if value.numel() <= 16 else ""
         return f"tensor of shape {tuple(value.shape)}{entries}"
-    text = _short(value)
-    return text if len(text) <= LONGEST else text[: LONGEST - 2] + " …"
+    return _short(value)
 
 
 def _short(value: Any) -> str:
@@ -107,7 +119,7 @@ def _short(value: Any) -> str:
 def show_pair(expected: Any, got: Any) -> tuple[str, str]:
     """Write two values; in full where their short forms would look alike."""
     short = show_value(expected), show_value(got)
-    full = repr(expected), repr(got)
+    full = _shown(repr, expected), _shown(repr, got)
     return full if short[0] == short[1] and max(map(len, full)) <= LONGEST else short
 
 

@@ -440,6 +440,33 @@ def split_backward(first, second, inputs, targets, loss_fn):
     return loss
 
 
+# %% tags=["wrong-answer"]
+# EXERCISE: 03.5
+# MISCONCEPTION: replaces the gradients of the second stage
+# EXPECT: After two calls the gradients of `second` are 1 times
+def split_backward(first, second, inputs, targets, loss_fn):
+    activation = first(inputs)
+    message = activation.detach().requires_grad_()
+    loss = loss_fn(second(message), targets)
+    weights = list(second.parameters())
+    gradient, *own = torch.autograd.grad(loss, [message, *weights])
+    for weight, share in zip(weights, own):
+        weight.grad = share
+    activation.backward(gradient)
+    return loss
+
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 03.5
+# MISCONCEPTION: shows a cut message first, then computes without a cut
+# EXPECT: still has its history
+def split_backward(first, second, inputs, targets, loss_fn):
+    second(first(inputs).detach().requires_grad_())
+    loss = loss_fn(second(first(inputs)), targets)
+    loss.backward()
+    return loss
+
+
 # %% tags=["right-answer"]
 # EXERCISE: 03.5
 def split_backward(first, second, inputs, targets, loss_fn):
@@ -578,6 +605,21 @@ def tied_step(home, shadows, optimizer):
         home.grad, shadow.grad = home.grad + shadow.grad, None
     optimizer.step()
     optimizer.zero_grad()
+    for shadow in shadows:
+        shadow.data.copy_(home.data)
+
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 03.6
+# MISCONCEPTION: one step of the optimizer for each share
+# EXPECT: have to step once each time, with the sum
+def tied_step(home, shadows, optimizer):
+    for weight in (home, *shadows):
+        home.grad, share = None, weight.grad
+        weight.grad = None
+        home.grad = share
+        optimizer.step()
+    home.grad = None
     for shadow in shadows:
         shadow.data.copy_(home.data)
 

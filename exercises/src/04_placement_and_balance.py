@@ -99,7 +99,7 @@ print(f"in all: {6 * len(list(combinations(range(11), 2)))} of {3**12:,}")
 # %% [markdown]
 # ## Exercise 04.2 ● (8 minutes): the step of uneven stages
 #
-# `loads` are the seconds that one micro-batch takes on each stage, forward and backward together. Forward is everywhere the same part of it. Write `step_seconds(loads, num_microbatches)`: the seconds of a GPipe step, with transfers that cost nothing.
+# `loads` are the seconds that one micro-batch takes on each stage, forward and backward together. On every stage the forward is the same share of it. Write `step_seconds(loads, num_microbatches)`: the seconds of a GPipe step, with transfers that cost nothing.
 #
 # Three stages of 2 s and four micro-batches take 12 s. Try it from scratch before you look the formula up: draw two stages, loads 1 and 3, three micro-batches.
 #
@@ -383,7 +383,7 @@ result
 fit, memory = result.or_reference(), [40] + [10] * 12 + [40]
 for num_stages in (2, 3, 4, 5):
     for capacity in (40, 50, 60, 80, 100):
-        sizes = fit(costs, memory, capacity, num_stages)
+        sizes = list(map(int, fit(costs, memory, capacity, num_stages)))
         found = f"bottleneck {Partition(sizes).bottleneck(costs):3} with {sizes}" if sizes else "nothing fits"
         print(f"{num_stages} stages, {capacity:3} of memory each: {found}")
 
@@ -392,10 +392,10 @@ for num_stages in (2, 3, 4, 5):
 #
 # ## A challenge without a check: there and back
 #
-# Place twelve layers on three devices as `[0, 0, 1, 1, 2, 2, 2, 2, 1, 1, 0, 0]`: each device holds two groups, and the last layers come home to the first device.
+# Place twelve layers on three devices as `[0, 0, 1, 1, 2, 2, 2, 2, 1, 1, 0, 0]`: devices 0 and 1 hold two groups each, device 2 one long one, and the last layers come home to the first device.
 #
-# - How many crossings has it, between groups and dealt out?
+# - How many crossings has it, where groups have 2 and dealt-out layers 11?
 # - Embedding and head lie on one device now. Take a tied decoder. What does `tied_bytes` say, for this placement and for `[4, 4, 4]`? Which of them moves less altogether, and at which size of mini-batch does that turn round?
-# - Write its schedule: `Schedule(orders, stage_to_rank=[0, 1, 2, 2, 1, 0])`, one list of actions for each rank. Run it with `Pipeline` on three devices. With four micro-batches, how little idle time can you reach?
+# - Write its schedule: `Schedule(orders, stage_to_rank=[0, 1, 2, 2, 1, 0])`, one list of actions for each rank. Run it with `Pipeline` on three devices, in six stages of two layers. With four micro-batches, how little idle time can you reach?
 #
-# A family of schedules with this shape leaves no bubble at all under ideal times; you will meet it in lesson 06.
+# A schedule of this shape can keep every rank at work from its first action to its last, under ideal times; you will meet it in lesson 06.

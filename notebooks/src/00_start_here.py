@@ -24,13 +24,15 @@ simulate(build_schedule("naive", num_ranks=4, num_microbatches=1), {"F": 1, "B":
 # %% [markdown]
 # One lane for each worker; we call a worker a **rank**. A box is an **action**: `F0` is the forward
 # of piece 0 of the data, `B0` its backward. Blank means **idle**: the rank computes nothing.
-# Time runs to the right. Forward goes down the stairs, backward climbs up again.
+# Time runs to the right. Forward goes down the stairs, backward climbs up again. The order in which
+# each rank takes its actions is the **schedule**; this one, `naive`, takes the data in one piece.
 #
 # Nothing has been measured yet. Each forward is *said* to take 1 s and each backward 2 s; this is
 # the **predicted** clock, and every picture in this course says which clock it comes from.
 #
-# Your first prediction. Write the number down, then run the cell and give it:
-# `question("00.q1").check(…)`.
+# Your first prediction. Run the cell, write your number down, and give it in the field under the
+# question. Where there is no field, run `question("00.q1").check(40)` in a cell of your own, with
+# your number in it.
 
 # %%
 from d2lpart.course import question
@@ -38,16 +40,20 @@ from d2lpart.course import question
 question("00.q1")
 
 # %% [markdown]
-# A timeline answers such questions itself.
+# A timeline answers such questions itself. First the picture above, then more ranks and fewer:
 
 # %% tags=["nbval-check-output"]
 timeline = simulate(build_schedule("naive", 4, 1), {"F": 1, "B": 2})
 for rank in range(4):
     print(f"rank {rank}: busy {timeline.busy(rank):.0f} s, idle {timeline.idle_fraction(rank):.0%}")
+for n in (2, 4, 10):
+    step = simulate(build_schedule("naive", n, 1), {"F": 1, "B": 2})
+    print(f"{n} ranks: each idle {step.idle_fraction():.0%} of the step")
 
 # %% [markdown]
-# And it knows the reason of every gap. Rank 1 waits for the rank before it, then for the rank
-# after it, and then it has nothing left to do:
+# One of *n* ranks works, *n* − 1 wait: each is idle (*n* − 1)/*n* of the step. The timeline also
+# knows the reason of every gap. Rank 1 of four waits for the rank before it, then for the rank
+# after it, and then it has nothing left to do (`2B0` is the `B0` of stage 2):
 
 # %% tags=["nbval-check-output"]
 for gap in timeline.gaps(1):
@@ -79,7 +85,7 @@ for number, layer in enumerate(decoder.layers):
 # library, of which we take the first 60,000 bytes. A sample is 32 bytes; the target at each place is
 # the byte that follows.
 
-# %% tags=["nbval-check-output"]
+# %%
 text = corpus(60_000)
 inputs, targets = next(text.batches(batch_size=16, context=32))
 print(inputs.shape, targets.shape)
@@ -109,8 +115,9 @@ print(f"measured idle time:  {measured.idle_fraction():.1%}")
 print("by rank:", ", ".join(f"{measured.idle_fraction(r):.1%}" for r in range(4)))
 
 # %% [markdown]
-# All together the ranks come out near the prediction; one by one they do not, because the stages
-# are not equally heavy. Rank 3 has the head alone, and no block. Lesson 04 is about that.
+# All together the ranks lie at the prediction or above it: handing over takes time, too, and the
+# more so on a busy machine. One by one they differ, because the stages are not equally heavy. Rank 3
+# has the head alone, and no block. Lesson 04 is about that.
 #
 # ## What did the cut cost?
 #
@@ -146,8 +153,8 @@ for _ in range(10):
 print(f"four ranks take {median(seconds[four]) / median(seconds[one]):.2f} times as long as one")
 
 # %% [markdown]
-# Four times the workers, and nothing gained in time. This is the bottleneck of plain network
-# partitioning, and the reason for half of this course.
+# Four times the workers, and about the same time; what is above or below 1 is hand-over and chance.
+# This is the bottleneck of plain network partitioning, and the reason for half of this course.
 #
 # ## Let them work at the same time
 #
@@ -160,16 +167,21 @@ question("00.q3")
 
 # %% [markdown]
 # Most people's prediction fails here. The picture shows why: the pipeline has to fill, and
-# to drain.
+# to drain. Its schedule is `1f1b`: in the middle each rank takes one forward, one backward, in turn.
 
 # %% tags=["nbval-check-output"]
 ideal = simulate(build_schedule("1f1b", 4, 4), {"F": 1, "B": 2})
 print(ideal)
 
 # %% [markdown]
+# Call a forward and a backward of one micro-batch a slot. A rank works for 4 slots and waits for 3.
+# In general, with *p* ranks and *m* micro-batches, (*p* − 1)/(*m* + *p* − 1) of the step is idle,
+# here 3/7. That is the formula; lesson 05 derives it.
+#
 # Now on your machine. Four ranks that work at once need four devices, or four cores. If you have
-# fewer, the **virtual** clock helps: every action really runs, alone, and is timed; then the starts
-# are placed as if each rank had the hardware to itself. Loss and gradients are real either way.
+# fewer, the **virtual** clock helps: every action really runs, alone, and is timed. Then the starts
+# are placed by the **dependency rule**, as if each rank had the hardware to itself: an action starts
+# when its rank is free and its input is there. Loss and gradients are real either way.
 
 # %%
 pipeline = Pipeline(
@@ -195,10 +207,11 @@ print(f"all ranks: {ideal.idle_fraction():.1%} and {step.timeline.idle_fraction(
 question("00.q4")
 
 # %% [markdown]
-# The slowest stage sets the pace; the others wait for it. Ask the timeline what rank 0 waited for:
+# The slowest stage sets the pace; the others wait for it. Ask the timeline what the last and
+# lightest rank waited for longest:
 
 # %%
-for gap in sorted(step.timeline.gaps(0), key=lambda gap: -gap.seconds)[:3]:
+for gap in sorted(step.timeline.gaps(3), key=lambda gap: -gap.seconds)[:4]:
     print(f"{gap.seconds * 1e3:6.2f} ms  {gap.reason}")
 
 # %% [markdown]
@@ -209,18 +222,20 @@ for gap in sorted(step.timeline.gaps(0), key=lambda gap: -gap.seconds)[:3]:
 
 # %%
 optimizer = torch.optim.AdamW(decoder.parameters(), lr=8e-3)
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=8e-3, total_steps=400)
+rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=8e-3, total_steps=400)
 losses = []
 for inputs, targets in text.batches(16, 32, steps=400, seed=1):
     optimizer.zero_grad()
     losses.append(pipeline.step(inputs, targets).loss)
     optimizer.step()
-    schedule.step()
-print(f"loss of the first 10 steps {sum(losses[:10]) / 10:.2f}, of the last 10 {sum(losses[-10:]) / 10:.2f}")
+    rate.step()
+first, last = sum(losses[:10]) / 10, sum(losses[-10:]) / 10
+print(f"loss of the first 10 steps {first:.2f}, of the last 10 {last:.2f}")
+print(f"loss of a blind guess among 256 bytes: ln 256 = {torch.tensor(256.0).log():.2f}")
 
 # %% [markdown]
-# The loss is the mean number of nats a byte comes as a surprise; guessing blindly among 256 gives
-# ln 256 = 5.55.
+# The loss is cross-entropy: the mean of −ln of the probability that the decoder gave to the byte
+# that came.
 
 # %%
 from d2lpart import draw
@@ -246,9 +261,9 @@ written = generate(pipeline, prompt, 300, context=32, temperature=0.8, generator
 print(text.decode(written))
 
 # %% [markdown]
-# It is no program, but it has begun to look like Python: indentation, `self`, names with
-# underscores, brackets and quotes. A network that lies in four pieces has learned it, from one file
-# only (most of the text is `argparse`), so do not expect it to know more than that.
+# It is no program, but it has begun to look like Python: indentation, brackets, underscores, pieces
+# of words such as `self`. A network that lies in four pieces has learned it, from the first pages of
+# one file (`argparse`), so do not expect it to know more than that.
 #
 # ## What does your machine show for real?
 
@@ -258,8 +273,10 @@ from d2lpart import devices
 print("the best four places here:", ", ".join(map(str, devices(4))))
 for ranks in (1, 2, 4):
     layers = Decoder(256, 96, 3, 3, 32).layers
-    trial = Pipeline(layers, devices=devices(ranks), num_microbatches=4)
-    print(f"{ranks} ranks at once:", trial.step(inputs, targets).timeline.note.split(":")[0])
+    places = devices(ranks)
+    trial = Pipeline(layers, devices=places, num_microbatches=4)
+    measured = trial.step(inputs.to(places[0]), targets).timeline
+    print(f"{ranks} ranks:", measured.note.split(":")[0])
 
 # %% [markdown]
 # `clock="auto"`, the default, takes the wall clock where every rank has a device or a core of its
@@ -283,7 +300,8 @@ question("00.q5")
 # - Cutting changes no number in the result, and by itself makes no step faster; it makes room.
 # - Micro-batches let ranks work at once; filling and draining stay, and the slowest stage sets the
 #   pace.
-# - Every picture says which clock it comes from. Nothing called measured is computed by a formula.
+# - Every picture says which clock it comes from: predicted (nothing is measured), virtual (durations
+#   are) or wall (everything is).
 #
 # ## Where to go
 #

@@ -10,7 +10,7 @@
 # - cut a decoder by hand: activations go forward, gradients come back, in half a dozen lines
 # - say which action follows which, how many messages cross, and what they weigh
 # - prove that the cut model is the uncut one, bit by bit
-# - catch four mistakes that training does not complain about
+# - catch four mistakes that are easily made
 #
 # First, a guess. The decoder below has 77 weights (tensors, that is). We cut it into four stages of two layers and run one training step. Then we run the same step uncut and compare the gradients. **In how many of the 77 does at least one bit differ?** Write your number down, then run the next two cells.
 
@@ -59,7 +59,7 @@ print(compare(model, whole), "| loss equal:", result.loss == loss.item())
 #
 # ## One cut, by hand
 #
-# A decoder is a list of layers. Each takes one tensor and hands one on; nothing jumps over a layer. So any run of consecutive layers is a model by itself. That is a *stage*, and a slice makes one. It holds the layers themselves, not copies.
+# A decoder is a list of layers. Each takes one tensor and hands one on; nothing jumps over a layer (a block's skip connections end inside it). So any run of consecutive layers is a model by itself. That is a *stage*, and a slice makes one. It holds the layers themselves, not copies.
 #
 # At the cut, stage 0 hands its *activation* to stage 1. A wire carries numbers; it does not carry the graph in which autograd remembers how they were made. `detach()` keeps the numbers and drops that history. `requires_grad_()` asks autograd to collect a gradient here, because that gradient has to travel back.
 
@@ -169,7 +169,7 @@ predicted
 # %% [markdown]
 # In general, *p* stages run 2*p* actions and send 2(*p* − 1) messages: each of the *p* − 1 cuts is crossed once forward and once backward. With one layer a stage, *p* is the number of layers *L*: 2*L* events and 2(*L* − 1) messages.
 #
-# ## Every cut is right
+# ## Is every cut right?
 #
 # Four stages of two layers were our choice. Between 8 layers there are 7 places to cut, so there are 2⁷ = 128 ways.
 
@@ -200,6 +200,8 @@ print(len(verdicts), "ways:", set(verdicts))
 # 128 cuts, one verdict. Where you cut is a question of time and memory (lesson 04), never of the result.
 #
 # ## What crosses, and what stays
+#
+# You know how many messages there are. Now weigh them.
 
 # %%
 question("03.q5")
@@ -209,7 +211,7 @@ question("03.q5")
 #
 # $$\text{bytes} = 2(p-1)\cdot \text{samples}\cdot\text{positions}\cdot\text{width}\cdot\text{bytes a number}.$$
 #
-# Neither the number of layers in a stage nor their weights stand in it. What a rank *keeps* is another matter: the weights of its layers, their gradients, and all that its forward left behind for its backward. The pipeline has counted both in the first cell.
+# Neither the number of layers in a stage nor their weights stand in it. What a rank *keeps* is another matter: the weights of its layers, their gradients, and all that its forward left behind for its backward. The pipeline has counted what crossed and what was left behind in the first cell.
 
 # %%
 samples, positions = tokens.shape
@@ -229,7 +231,7 @@ print(f"GPT-2's head has 50257 outputs for a width of 768, {50257 / 768:.0f} tim
 # %% [markdown] card="Example of Model Parallelism with a Transformer Decoder"
 # ## Example of Model Parallelism with a Transformer Decoder
 #
-# The usual example puts one block on each worker. Ours has four blocks and four ranks; the embedding goes with the first block, the head with the last. Two statements are made about it: outputs and gradients are those of a single device, and the blocks run at the same time. One of them is wrong.
+# The usual example puts one block on each worker. Ours has four blocks and four ranks; the embedding goes with the first block, the head with the last. Two statements are made about it: outputs and gradients are those of a single device, and the blocks run at the same time. You have seen the first. And the second?
 
 # %%
 question("03.q6")
@@ -278,7 +280,7 @@ timeline
 question("03.q7")
 
 # %% [markdown] card="Layerwise Partitioning"
-# And the sentence about operations tells them apart. Take one linear layer of a block, give a quarter of its inputs to each of four workers, and add up what they return, as such a partitioning does in layer after layer.
+# And the sentence about operations tells them apart. A matrix can be shared by its outputs or by its inputs; tensor parallelism does one and then the other, so that workers meet once for each pair. Take the second linear layer of a block's perceptron, give a quarter of its inputs to each of four workers, and add up what they return.
 
 # %%
 layer = model[1].perceptron.output  # 256 inputs, 64 outputs
@@ -289,11 +291,11 @@ off = (shared - uncut).abs().max() / uncut.abs().max()
 print(f"equal: {torch.equal(shared, uncut)}; largest difference: {off:.0e} of the largest output")
 
 # %% [markdown]
-# Each output is a sum of 256 products; now it is four sums of 64, added up. This cut goes through a sum, and the last digits of a floating-point sum depend on its order. The result is as good, but not always the same. Between layers there is no sum to cut.
+# Each output is a sum of 256 products; now it is four sums of 64, added up. This cut goes through a sum, and the last digits of a floating-point sum depend on its order. The result is as good, but not always the same. (Shared by outputs, each output stays whole, and the sum is cut in the backward: the gradient of the input.) Between layers there is no sum to cut.
 #
 # ## What breaks it
 #
-# Four mistakes, and training can go on after each of them.
+# Four mistakes that are easily made.
 #
 # ### 1 The gradient stays behind
 
@@ -400,11 +402,11 @@ print(result.bytes_moved, "bytes of activations and their gradients")
 print(result.tied_bytes, "bytes for the tie")
 
 # %% [markdown]
-# The tie has its price: vocabulary × width × 4 bytes for the gradient of every micro-batch, however few samples are in it. Here both ranks are one CPU, and the shadow reads the weight where it lies; between two devices the refresh costs as much again.
+# The tie has its price: vocabulary × width × 4 bytes for the gradient of every micro-batch, however few samples are in it. Here both ranks are one CPU, and the shadow reads the weight where it lies; between two devices the refresh costs as much once more in each step.
 #
 # ### 4 Micro-batches are not alike
 #
-# The last mistake needs no cut; it waits in the step everybody takes next (lesson 06): the mini-batch goes through in micro-batches, and their gradients add up. Samples differ in length, and where the text of one has ended, the target is −100: ignore.
+# The last mistake needs no cut; it waits in the step everybody takes next, and lesson 00 took already: the mini-batch goes through in micro-batches, and their gradients add up. Samples differ in length, and where the text of one has ended, the target is −100: ignore.
 
 # %%
 question("03.q11")

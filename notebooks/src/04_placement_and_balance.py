@@ -3,7 +3,7 @@
 #
 # **Which layer goes where, and who decides?**
 #
-# 50 minutes. You need *layer*, *stage*, *rank* and the two crossings of a cut (an activation forward, its gradient back) from lesson 03. No GPU is needed.
+# 50 minutes. You need *layer*, *stage*, *rank* and the two messages over a cut (an activation forward, its gradient back) from lesson 03. No GPU is needed.
 
 # %% [markdown]
 # ## After this lesson you can
@@ -77,7 +77,7 @@ print(check_placement(mine, num_devices=4).reason)
 question("04.q2")
 
 # %% [markdown]
-# (The card counts from 1, we count from 0.) Here are both placements, and the crossings of each: walk through the layers and count where the device changes.
+# (The engineer counts from 1, we count from 0.) Here are both placements, and the crossings of each: walk through the layers and count where the device changes.
 
 # %% tags=["nbval-check-output"]
 from itertools import pairwise
@@ -91,7 +91,7 @@ for placement in (groups, dealt):
 # %% [markdown]
 # Four layers a device both times, 2 crossings against 11. So the statement is false. But is the proposal *broken*? Lesson 03 says that cuts change no result, and nothing there asked for few of them. Before you run it, answer for yourself: which of these will differ between the two placements: the loss, the gradients, the weights a rank keeps, the bytes it holds for its backward, the bytes that move?
 #
-# `Pipeline` can place layers so. Give it 12 stages of one layer and 3 devices: stage *s* goes to rank *s* mod 3.
+# `Pipeline` can place layers so. Give it 12 stages of one layer and 3 devices: stage *s* goes to rank *s* mod 3. The schedule is the *naive* one of the lessons before: the mini-batch passes through in one piece, forward and then back.
 
 # %% tags=["nbval-check-output"]
 import torch
@@ -112,7 +112,7 @@ print("loss equal:", results["groups"].loss == results["dealt out"].loss, "| gra
 print("held for the backward, by rank:", *(list(r.peak_bytes) for r in results.values()), sep="\n  ")
 
 # %% [markdown]
-# Equal, down to the last bit and byte, but for one line: 1,441,792 bytes moved for 262,144, which is 11 : 2. Each rank has four layers to keep either way (rank 0 has the embedding, rank 2 the head), so memory is no reason to prefer one. The dealt-out placement is correct, and it is expensive.
+# Equal, down to the last bit and byte, but for the bytes moved: 1,441,792 for 262,144, which is 11 : 2. Each rank has four layers to keep either way (rank 0 has the embedding, rank 2 the head), so memory is no reason to prefer one. The dealt-out placement is correct, and it is expensive.
 #
 # How expensive, for a model of real size?
 
@@ -138,11 +138,11 @@ def step_of(schedule, chunks, microbatches, hop):
 step_of("naive", 1, 1, hop=0.5).compare(step_of("naive", 4, 1, hop=0.5))
 
 # %% [markdown]
-# The work is 36 s in both. The first step pays 4 messages, 2 s; the second 22 messages, 11 s. While the mini-batch goes through in one piece, dealing out buys nothing, and the answer to the card's question is also the better machine.
+# The work is 36 s in both. The first step pays 4 messages, 2 s; the second 22 messages, 11 s. While the mini-batch goes through in one piece, dealing out buys nothing, and groups are the faster machine as well.
 #
 # ### When somebody pays for crossings on purpose
 #
-# Now cut the mini-batch into micro-batches, so that ranks can work at the same time. Something changes.
+# Now cut the mini-batch into micro-batches, so that ranks can work at the same time. The schedule is *GPipe*: each rank runs the forwards of all micro-batches, then all the backwards. Something changes.
 
 # %%
 question("04.q4")
@@ -154,7 +154,7 @@ question("04.q4")
 step_of("gpipe", 1, 3, hop=0).compare(step_of("gpipe", 4, 3, hop=0))
 
 # %% [markdown]
-# Rank 2 cannot begin before its first layers get something. In groups that means eight layers' wait, dealt out only two. Small stages fill and drain the pipeline sooner. *Interleaved* pipelines place layers in turn for this reason (lesson 06). It is not a partition into one group a device; it is a trade: 11 crossings for a smaller bubble.
+# Rank 2 cannot begin before its first layers get something. In groups that means eight layers' wait, dealt out only two. Small stages fill and drain the pipeline sooner. *Interleaved* pipelines place layers in turn for this reason (lesson 06). It is not a partition into one group a device; it is a trade: 11 crossings for a smaller *bubble*, which is what the idle time of a pipeline is called.
 #
 # Trades have a price at which they stop. We let the message take longer and longer:
 
@@ -202,7 +202,7 @@ for link, bandwidth in {"NVLink 3": 300e9, "100 Gb/s network": 12.5e9, "1 Gb/s n
 question("04.q5")
 
 # %% [markdown]
-# Test it, and go on to micro-batches, with GPipe: all forwards, then all backwards. F takes the load, B twice the load.
+# Test it, and go on to micro-batches. The naive schedule sends one after another all the way through; GPipe lets them overlap. On each stage F of a micro-batch takes the load, B twice the load. So more micro-batches are more work here: compare the two cuts in one line, not one line with another.
 
 # %% tags=["nbval-check-output"]
 heavy_front = [4, 4, 4, 4] + [1] * 8
@@ -221,11 +221,11 @@ for schedule, m in [("naive", 1), ("naive", 8), ("gpipe", 2), ("gpipe", 8), ("gp
     print(f"{schedule:5}  m = {m:2}   {a:8.0f}  {b:8.0f}  {a / b:5.2f}")
 
 # %% [markdown]
-# Balance matters only as far as ranks work at the same time. In turn, a step is the sum of all loads, and a cut moves no work away. In a filled pipeline the first micro-batch takes the sum, and each of the *m* − 1 others comes out one bottleneck later:
+# Balance matters only as far as ranks work at the same time. In turn, each micro-batch takes the sum of all loads, and a cut moves no work away. With GPipe the first micro-batch takes the sum, and each of the *m* − 1 others comes out one bottleneck later (a load is F and B together here, in the same proportion on every stage):
 #
 # $$\text{step} = \sum_s \text{load}_s + (m-1)\,\max_s \text{load}_s .$$
 #
-# The ratio grows towards 16 : 8. The picture shows whom it costs: with the cut by count, ranks 1 and 2 wait for rank 0 at every micro-batch.
+# The ratio grows towards 16 : 8. The picture shows whom it costs: with the cut by count, ranks 1 and 2 wait for rank 0, in the forwards at every micro-batch, and after their backwards until the end.
 
 # %% tags=["nbval-check-output"]
 uneven(by_count, "gpipe", 8).compare(uneven(balanced, "gpipe", 8))
@@ -244,7 +244,7 @@ uneven(by_count, "gpipe", 8).compare(uneven(balanced, "gpipe", 8))
 question("04.q6")
 
 # %% [markdown]
-# Three lists: the bound, the bottleneck of the cut by count (the last stage takes what is left over), and the best there is.
+# Three lists: the bound, the best there is, and the bottleneck of a careless cut by count, whose last stage takes what is left over (for the decoder that is worse still than our 3 + 4 + 4 + 3).
 
 # %% tags=["nbval-check-output"]
 from d2lpart import partition
@@ -361,20 +361,20 @@ for name, cut in cuts.items():
 #
 # ## Predict, then run
 #
-# The profile predicts a whole step: F and B of a stage are the sums over its layers. Then `Pipeline` runs the same two cuts for real. So that no four free cores are needed, we use the **virtual** clock: every action really runs and is timed alone, and the starts are placed as if each rank had its own hardware. Each runs 24 times, for 8 micro-batches in 3 steps; we keep the fastest time, which the rest of the machine has disturbed least.
+# The profile predicts a whole step: F and B of a stage are the sums over its layers. Then `Pipeline` runs the same two cuts for real. So that no four free cores are needed, we use the **virtual** clock: every action really runs and is timed alone, and the starts are placed as if each rank had its own hardware. Each runs 40 times, for 8 micro-batches in 5 steps, the two cuts in turn; we keep the fastest time, which the rest of the machine has disturbed least.
 
 # %%
 orders = build_schedule("gpipe", num_ranks=4, num_microbatches=8)
-predicted, ran = {}, {}
-for name in ("layers", "seconds"):
-    cut = cuts[name]
+two = {name: cuts[name] for name in ("layers", "seconds")}
+cpus, predicted, ran = ["cpu"] * 4, {}, {}
+lines = {n: Pipeline(model.layers, two[n], cpus, schedule=orders, clock="virtual") for n in two}
+trials = [{n: lines[n].step(inputs, targets).timeline for n in two} for _ in range(5)]
+for name, cut in two.items():
     loads = zip(cut.loads(forward), cut.loads(backward))
     predicted[name] = simulate(orders, [{"F": f, "B": b} for f, b in loads])
-    pipeline = Pipeline(model.layers, cut, ["cpu"] * 4, schedule=orders, clock="virtual")
-    trials = [pipeline.step(inputs, targets).timeline for _ in range(3)]
-    spans = [[span for trial in trials for span in trial.of_rank(rank)] for rank in range(4)]
+    spans = [[span for trial in trials for span in trial[name].of_rank(r)] for r in range(4)]
     least = [{k: min(s.seconds for s in own if s.action.kind == k) for k in "FB"} for own in spans]
-    ran[name] = simulate(orders, least, clock="virtual", note="each duration: fastest of 24 measured")
+    ran[name] = simulate(orders, least, clock="virtual", note="each duration: fastest of 40 measured")
     print(f"by {name:8} predicted {1e3 * predicted[name].makespan:6.1f} ms,", end=" ")
     print(f"ran in {1e3 * ran[name].makespan:6.1f} ms (virtual clock)")
 for kind, steps in {"predicted": predicted, "ran": ran}.items():
@@ -383,7 +383,7 @@ for kind, steps in {"predicted": predicted, "ran": ran}.items():
 ran["layers"].compare(ran["seconds"])
 
 # %% [markdown]
-# The milliseconds will not agree to the digit: the profile takes medians and we took the fastest, a layer in the middle of a step finds other things in the cache than a layer alone, and the loss is more than its log-softmax. What we ask of a prediction is the order of the two cuts and about the size of the gap. If yours says otherwise, the machine was busy: run both cells again. Real systems go round too: profile, cut, run, look, and cut again with the times of the run.
+# The milliseconds will not agree: the profile takes medians, which a busy machine stretches, and we took the fastest; a layer in the middle of a step finds other things in the cache than a layer alone, and the loss is more than its log-softmax. What we ask of a prediction is the order of the two cuts and about the size of the gap. If yours says otherwise, the two cuts are nearly equal on your machine, or it was busy: run both cells again. Real systems go round too: profile, cut, run, look, and cut again with the times of the run.
 #
 # ## When the best cut does not fit
 #
@@ -448,8 +448,8 @@ except PartitionError as error:
 # ## To remember
 #
 # - Layer-wise placement gives each device one run of neighbours. Equal counts are neither that nor balance.
-# - Dealing layers out is correct and moves 11 : 2 as many bytes here; it pays only when a pipeline gains more from small stages than it loses on the way.
-# - A filled pipeline takes the sum of the loads and *m* − 1 times the largest. In turn, balance changes nothing.
+# - Dealing layers out is correct and moves 5.5 times the bytes here; it pays only when a pipeline gains more from small stages than it loses on the way.
+# - A GPipe step takes the sum of the loads and *m* − 1 times the largest. In turn, balance changes nothing.
 # - No cut is below max(largest layer, mean load). A cut that reaches the bound needs no rival.
 # - Measure costs, at the size of a micro-batch. Embedding and head are not blocks, and memory may forbid the fastest cut.
 #

@@ -29,7 +29,8 @@ naive(1, 1, 1, 1).plot(reasons=1)
 # %% [markdown] card="Worker Idle Time in Layer-wise Model Parallelism"
 # ## Worker Idle Time in Layer-wise Model Parallelism
 #
-# A lane is blank where its rank is *idle*: it computes nothing. The times are ours, 1 s for a
+# The step is *naive*: the mini-batch passes through in one piece, forward and then back. A lane is
+# blank where its rank is *idle*: it computes nothing. The times are ours, 1 s for a
 # forward and 2 s for a backward, so this is the *predicted* clock. Under the lanes stand three
 # kinds of reason. Before its first action a rank *fills*: nothing has reached it yet. In between it
 # *waits* for its neighbours. After its last action it *drains*: its part of the step is done, and
@@ -116,8 +117,8 @@ question("05.q4")
 print(three.compare(naive(1, 2, 1)))
 
 # %% [markdown]
-# The sum has not moved: whatever the stages weigh, one lane of three is at work. What has moved is
-# *whose* time is idle. With $t_i$ the seconds of stage $i$, rank $i$ is idle for $1 - t_i/\sum t$
+# The step is longer, for there is more work. The idle part of all ranks together has not moved:
+# whatever the stages weigh, one lane of three is at work. What has moved is *whose* time is idle. With $t_i$ the seconds of stage $i$, rank $i$ is idle for $1 - t_i/\sum t$
 # of the step. The heavy rank idles least. Remember this result; at the end of the lesson it will
 # fail badly.
 #
@@ -156,7 +157,8 @@ measured = {n: measure(n) for n in ranks}
 measured[4][-1]
 
 # %% [markdown]
-# That is one of the steps with four ranks. Here are all of them over the formula; the bars show the
+# That is one of the steps with four ranks. (The note under it may say that ranks share cores and slow
+# each other down where too many work at once. Here one works at a time.) Here are all of them over the formula; the bars show the
 # lowest and the highest of three.
 
 # %%
@@ -232,8 +234,8 @@ for rank in range(4):
 
 # %% [markdown]
 # Equally many layers are not equal work: rank 0 has the embedding, a mere look-up, in place of a
-# block, and rank 3 the head and the loss. As with the heavy stage above, that changes the lanes and
-# not the sum.
+# block, and rank 3 the head and the loss. As with the heavy stage above, that changes the single
+# lanes and not all of them together.
 #
 # ## Does the cut make one pass faster?
 
@@ -286,7 +288,7 @@ for name, bandwidth in links.items():
           f"idle {step.idle_fraction():.1%}")
 
 # %% [markdown]
-# On the first four links the messages are lost in the waiting: the GPUs wait *for each other*, not
+# On all links but the last the messages are lost in the waiting: the GPUs wait *for each other*, not
 # for the wire. Only the last link changes the picture; its six messages take about as long as the
 # compute. A naive step sends one message at a time and has nothing to overlap it with. What becomes
 # of the links once the waiting is cured is the subject of lesson 07.
@@ -327,8 +329,9 @@ print(f"idle {even.idle_fraction():.0%} -> {faster.idle_fraction():.0%}")
 print(simulate(build_schedule("gpipe", 2, 3), {"F": 1, "B": 2}))
 
 # %% [markdown]
-# Count again, in slots of one forward and one backward. A rank works in $m$ of them. The last rank
-# starts $p-1$ slots late, with $p$ the number of ranks, so the step has $m + p - 1$ and
+# Count again, in slots of one forward and one backward. A rank works in $m$ of them. With $p$ the
+# number of ranks, the last one starts $p-1$ forwards late; after it has ended, $p-1$ backwards are
+# still to come. That makes $p-1$ blank slots, so the step has $m + p - 1$ and
 #
 # $$\text{idle/total} = \frac{p-1}{m+p-1}.$$
 #
@@ -391,7 +394,7 @@ for m, run in runs.items():
 #
 # ## Two bubbles
 #
-# The idle part of a pipelined step is called its *bubble*. Papers mean two things by it.
+# The idle part of a pipelined step is called its *bubble*. Papers mostly mean one of two things by it.
 
 # %%
 question("05.q10")
@@ -403,7 +406,7 @@ question("05.q10")
 #
 # ## What breaks the cure
 #
-# You kept a result in mind: uneven stages leave the sum alone. Make stage 2 of four twice as heavy,
+# You kept a result in mind: uneven stages leave the idle part of all ranks together alone. Make stage 2 of four twice as heavy,
 # first in the naive step, then with 16 micro-batches. Write down your guess for the second.
 
 # %% tags=["nbval-check-output"]
@@ -455,7 +458,7 @@ for rank in range(4):
 # - Without micro-batches one rank works at a time. So of $n$ ranks $(n-1)/n$ of all time is idle,
 #   at least, on any hardware; more workers mean more idle time, and no pass gets faster.
 # - Every gap has a reason: fill, wait, drain, transfer or overhead.
-# - In a naive step uneven stages move idle time from rank to rank and leave its sum alone. In a
+# - In a naive step uneven stages move idle time from rank to rank; the part of all together stays. In a
 #   pipelined step the heaviest stage sets the pace.
 # - Micro-batches are the cure: idle/total $(p-1)/(m+p-1)$ with even stages. Ask which bubble a
 #   figure is, idle/total or idle/ideal.
