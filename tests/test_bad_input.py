@@ -375,15 +375,23 @@ class Patches(nn.Module):
         return self.inner(x) + self.position(torch.arange(len(x)))
 
 
+class Casts(nn.Module):
+    """Takes numbers of any type, and has no weights."""
+
+    def forward(self, x):
+        return x.float()
+
+
 @pytest.mark.parametrize(
     ("layer", "inputs"),
     [(OneHot(), torch.ones(6).long()), (Table(), torch.ones(6).long()),
      (Patches(), torch.ones(6, 4)), (nn.LayerNorm(4), torch.ones(6, 4)),
-     (nn.Linear(4, 4).double(), torch.ones(6, 4).double())],
+     (nn.Linear(4, 4).double(), torch.ones(6, 4).double()), (Casts(), torch.ones(6, 4).double())],
 )  # fmt: skip
 def test_what_a_layer_takes_is_its_own_business(layer, inputs):
-    head = nn.Linear(4, 3).to(next(layer.parameters()).dtype)
-    assert Pipeline([layer, head], [1, 1], [CPU] * 2).step(inputs, data()[1]).loss > 0
+    head = nn.Linear(4, 3).to(next(layer.parameters(), torch.ones(1)).dtype)
+    for sizes in ([2], [1, 1]):
+        assert Pipeline([layer, head], sizes, [CPU] * len(sizes)).step(inputs, data()[1]).loss > 0
 
 
 def test_autocast_takes_care_of_types():

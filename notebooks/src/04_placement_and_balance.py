@@ -154,7 +154,7 @@ question("04.q4")
 step_of("gpipe", 1, 3, hop=0).compare(step_of("gpipe", 4, 3, hop=0))
 
 # %% [markdown]
-# Rank 2 cannot begin before its first layers get something. In groups that means eight layers' wait, dealt out only two. Small stages fill and drain the pipeline sooner. *Interleaved* pipelines place layers in turn for this reason (lesson 06). It is not a partition into one group a device; it is a trade: 11 crossings for a smaller *bubble*, which is what the idle time of a pipeline is called.
+# Rank 2 cannot begin before its first layers get something. In groups that means eight layers' wait, dealt out only two. Small stages fill and drain the pipeline sooner. *Interleaved* pipelines place layers in turn for this reason. It is not a partition into one group a device; it is a trade: 11 crossings for a smaller *bubble*, which is what the idle time of a pipeline is called.
 #
 # Trades have a price at which they stop. We let the message take longer and longer:
 
@@ -187,7 +187,7 @@ for link, bandwidth in {"NVLink 3": 300e9, "100 Gb/s network": 12.5e9, "1 Gb/s n
     print(f"{link}: a message takes {message / bandwidth / layer_seconds:.3g} forwards of a layer")
 
 # %% [markdown]
-# So inside a node, and over a good network, the trade is open; over office Ethernet it is absurd. This ignores that messages share a link and get in each other's way (lesson 07), and that the smallest stage is a layer.
+# So inside a node, and over a good network, the trade is open; over office Ethernet it is absurd. This ignores that messages share a link and get in each other's way, and that the smallest stage is a layer.
 #
 # From here on, one group a device. The first decision is made by the order of the layers: neighbours stay together. The second is where to cut.
 

@@ -290,8 +290,7 @@ for name, bandwidth in links.items():
 # %% [markdown]
 # On all links but the last the messages are lost in the waiting: the GPUs wait *for each other*, not
 # for the wire. Only the last link changes the picture; its six messages take about as long as the
-# compute. A naive step sends one message at a time and has nothing to overlap it with. What becomes
-# of the links once the waiting is cured is the subject of lesson 07.
+# compute. A naive step sends one message at a time and has nothing to overlap it with.
 #
 # ## Buy a faster device?
 #
@@ -465,8 +464,7 @@ for rank in range(4):
 # - Only what lies on the critical path can shorten the step.
 #
 # The exercises are in
-# [05_worker_idle_time.ipynb](../exercises/05_worker_idle_time.ipynb). Next, lesson 06: pipeline
-# parallelism, its schedules, and what they cost in memory.
+# [05_worker_idle_time.ipynb](../exercises/05_worker_idle_time.ipynb).
 #
 # **Read on.** Xiao and Zhu, [Foundations of Large Language Models](https://arxiv.org/abs/2501.09223),
 # chapter 2, for idle workers in layer-wise model parallelism. Huang et al.,
