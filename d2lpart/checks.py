@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from d2lpart.span import Link
 from d2lpart.stage import Stage
 
 
@@ -47,6 +48,28 @@ def check_batch_independence(
                     f"since recompute runs the forward 2 times; use LayerNorm or GroupNorm, "
                     f"layer.eval(), or recompute=False"
                 )
+
+
+def check_stage_inputs(stages: Sequence[Sequence[nn.Module]]) -> None:
+    """Raise if a stage begins by overwriting the activation that the stage before it made."""
+    for number, layers in enumerate(stages):
+        first = next(_in_order(layers), None)
+        if number and getattr(first, "inplace", False):
+            raise ValueError(
+                f"stage {number} begins with {type(first).__name__}(inplace=True), which "
+                f"overwrites what stage {number - 1} has made and may still need: use "
+                f"inplace=False, or cut one layer later"
+            )
+
+
+def check_options(loss_fn: object, link: object, seed: object) -> None:
+    """Raise unless the options of a pipeline are of the kinds it takes."""
+    if loss_fn is not None and not callable(loss_fn):
+        raise ValueError(f"loss_fn is {loss_fn!r}: give a function of outputs and targets, or None")
+    if not isinstance(link, Link):
+        raise ValueError(f"link is {link!r}: give a Link(latency, bandwidth)")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise ValueError(f"seed is {seed!r}: give a whole number, or None")
 
 
 def check_inputs(inputs: object, targets: object, first: Stage) -> None:

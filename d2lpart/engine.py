@@ -79,13 +79,16 @@ class Run:
             raise Stopped
         rank = self.schedule.stage_to_rank[action.stage]
         place = self.places[rank]
-        received = self._receive(action, place)
         work = self._forward if action.kind == "F" else self._backward
         try:
+            received = self._receive(action, place)
             begin = place.mark()
             made = work(action, received)
-            self.marks[action] = begin, place.mark()
-            self._send(action, made)
+            end = place.mark()
+            self.marks[action] = begin, end
+            self._send(action, made, end)
+        except Stopped:
+            raise
         except Exception as error:
             raise PipelineError(self._where(action, rank, error)) from error
 
@@ -99,12 +102,12 @@ class Run:
                 return parcel.open(place)
         return None
 
-    def _send(self, action: Action, tensor: Tensor | None) -> None:
+    def _send(self, action: Action, tensor: Tensor | None, made: Mark) -> None:
         consumer = self.schedule.consumer(action)
         if consumer is not None:
             ranks = self.schedule.stage_to_rank
             source, target = self.places[ranks[action.stage]], self.places[ranks[consumer.stage]]
-            self.sent[action] = send(tensor, source, target)
+            self.sent[action] = send(tensor, source, target, made)
             self._slots[action].put(self.sent[action])
 
     def _forward(self, action: Action, received: Tensor | None) -> Tensor | None:

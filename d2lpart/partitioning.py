@@ -175,6 +175,9 @@ def partition(
         capacity: the memory a stage has, one number for all or one a stage.
         speed: of each stage's device, relative to that on which costs were taken.
 
+    Returns:
+        The partition. It shows the costs as its loads, unless transfers or speeds are among them.
+
     Raises:
         PartitionError: an argument is unusable, or the layers do not fit the capacities.
 
@@ -186,7 +189,9 @@ def partition(
         given, num_stages, num_microbatches, transfer, memory, capacity, speed
     )
     bounds = best_bounds(problem, num_microbatches)
-    return Partition([end - start for start, end in pairwise(bounds)], given)
+    sizes = [end - start for start, end in pairwise(bounds)]
+    plain = transfer is None and speed is None  # else the sums of costs are not the loads
+    return Partition(sizes, given if plain else None)
 
 
 def _checked_sizes(sizes: Any) -> tuple[int, ...]:

@@ -1,14 +1,21 @@
 """Pipeline: layers, a partition, devices and a schedule give loss, gradients and a timeline."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from d2lpart.checks import check_batch_independence, check_device, check_inputs, check_layers
+from d2lpart.checks import (
+    check_batch_independence,
+    check_device,
+    check_inputs,
+    check_layers,
+    check_options,
+    check_stage_inputs,
+)
 from d2lpart.clocks import CHOICES, measure
 from d2lpart.engine import Run
 from d2lpart.layout import arrange
@@ -33,7 +40,8 @@ class StepResult:
         loss: of the whole mini-batch.
         timeline: what every rank did, and when.
         bytes_moved: activations and their gradients that crossed from one rank to another.
-        peak_bytes: for each rank, the most bytes that autograd held for it at once.
+        peak_bytes: for each rank, the most bytes that autograd held for it at once: what each
+            micro-batch in flight holds, counted the first time an input of its kind comes by.
         tied_bytes: weights sent to shadows, and the gradients that these sent home.
     """
 
@@ -60,8 +68,13 @@ class Pipeline(nn.Module):
             targets are integers, else by samples; a micro-batch of weight 0 is skipped.
         clock: "wall", "virtual", or "auto": wall where every rank has a device or a core.
         link: what the virtual clock models transfers with.
-        recompute: hold only each stage's input, and run the forward again before the backward.
+        recompute: hold only each stage's input, and run the forward again before the backward;
+            dropout then draws the same masks, other random layers (`nn.RReLU`) do not.
         seed: of dropout; by default a new one is drawn from torch's generator for every step.
+
+    Ranks on threads of their own take over the caller's autocast and grad mode; other settings that
+    torch keeps for each thread (hooks on saved tensors, function modes, `with torch.device`) stay
+    with the caller.
 
     Raises:
         ValueError: sizes that do not fit together, a device that does not exist, or a layer that
@@ -90,6 +103,7 @@ class Pipeline(nn.Module):
         super().__init__()
         self.layers = list(layers)
         check_layers(self.layers)
+        check_options(loss_fn, link, seed)
         if clock not in CHOICES:
             raise ValueError(f"clock is {clock!r}: use one of {', '.join(CHOICES)}")
         self.partition, self.devices, self.schedule = arrange(
@@ -108,6 +122,7 @@ class Pipeline(nn.Module):
     def _place_layers(self) -> list[Stage]:
         """Move every layer to its stage's device, and return the stages."""
         cut = [[self.layers[i] for i in stage] for stage in self.partition.stages]
+        check_stage_inputs(cut)
         where = [self.devices[rank] for rank in self.schedule.stage_to_rank]
         shadows, homes = find_shadows(cut, where)
         for layers, device in reversed(list(zip(cut, where, strict=True))):
@@ -155,6 +170,18 @@ class Pipeline(nn.Module):
             stage.begin()
             inputs = stage.run(inputs.to(stage.device), key, through_home=True)
         return inputs
+
+    def _apply(self, fn: Callable[..., Tensor], recurse: bool = True) -> Self:
+        """Change the type of the layers; a change of device is refused, and changes nothing."""
+        for stage in self.stages:
+            target = fn(torch.empty(0, device=stage.device)).device
+            if target != stage.device:
+                raise ValueError(
+                    f"stage {stage.index} is on {stage.device} and would move to {target}: a "
+                    f"pipeline's layers stay in their places; build a new Pipeline with the "
+                    f"devices you want"
+                )
+        return super()._apply(fn, recurse)
 
     def _check_layers(self) -> None:
         check_batch_independence(self.layers, self.schedule.num_microbatches, self.recompute)

@@ -7,6 +7,7 @@ weights' gradients add up in `.grad` on the way.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -136,7 +137,7 @@ class Stage:
         if not self.recompute:
             return self._build(held), held
         held.nbytes, version = inputs.nbytes, inputs._version
-        with torch.no_grad():
+        with torch.no_grad(), _no_cast_cache():
             outputs = self._compute(held)
         if inputs._version != version:
             self._at = None
@@ -184,3 +185,14 @@ class Stage:
         if edges:  # autograd adds up in this order, as if the later uses were in the same graph
             torch.autograd.backward(edges, gradients)
         return held.inputs.grad, take_gradients(self.shadows)
+
+
+@contextmanager
+def _no_cast_cache() -> Iterator[None]:
+    """Keep autocast from storing casts of weights that were made without a graph."""
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)

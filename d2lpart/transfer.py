@@ -1,9 +1,9 @@
 """A tensor from one rank to another: bytes counted, copies overlapped with computation.
 
-On CUDA every rank computes on a stream of its own and copies on another, so a copy runs while the
-rank already computes its next action. An event orders the copy behind the work that makes the
-tensor, and the receiver behind the copy. `record_stream` keeps the caching allocator from handing
-out the memory while another stream still reads it.
+On CUDA every rank computes on one stream and copies on another, so a copy that leaves a GPU runs
+while the rank already computes its next action. An event orders the copy behind the work that makes
+the tensor, and the receiver behind the copy. `record_stream` keeps the caching allocator from
+handing out the memory while another stream still reads it.
 """
 
 import time
@@ -73,14 +73,15 @@ class Parcel:
         return tensor
 
 
-def send(tensor: Tensor | None, source: Place, target: Place) -> Parcel:
+def send(tensor: Tensor | None, source: Place, target: Place, made: Mark | None = None) -> Parcel:
     """Move `tensor` from one rank to another, and return it as a parcel without waiting for it.
 
     The tensor is detached: each stage has an autograd graph of its own. Ranks on one device pass
-    the tensor on as it is. Its bytes count all the same: they are what a link would carry.
+    the tensor on as it is: it arrives the moment it was `made` (now, if not given). Its bytes count
+    all the same: they are what a link would carry.
     """
     if tensor is None or source.device == target.device:
-        now = source.mark()
+        now = source.mark() if made is None else made
         moved = None if tensor is None else tensor.detach()
         return Parcel(moved, 0 if moved is None else moved.nbytes, now, now)
     with ExitStack() as streams:

@@ -398,4 +398,4 @@ for num_stages in (2, 3, 4, 5):
 # - Embedding and head lie on one device now. Take a tied decoder. What does `tied_bytes` say, for this placement and for `[4, 4, 4]`? Which of them moves less altogether, and at which size of mini-batch does that turn round?
 # - Write its schedule: `Schedule(orders, stage_to_rank=[0, 1, 2, 2, 1, 0])`, one list of actions for each rank. Run it with `Pipeline` on three devices, in six stages of two layers. With four micro-batches, how little idle time can you reach?
 #
-# A schedule of this shape can keep every rank at work from its first action to its last, under ideal times; you will meet it in lesson 06.
+# A schedule of this shape can keep every rank at work from its first action to its last, under ideal times.
