@@ -218,13 +218,13 @@ for gap in sorted(step.timeline.gaps(3), key=lambda gap: -gap.seconds)[:4]:
 # ## Train it
 #
 # The pipeline leaves gradients in the parameters, as `loss.backward()` does. So any optimizer
-# works. Four ranks, micro-batches, real text, 400 steps.
+# works. Four ranks, micro-batches, real text, 300 steps.
 
 # %%
 optimizer = torch.optim.AdamW(decoder.parameters(), lr=8e-3)
-rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=8e-3, total_steps=400)
+rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=8e-3, total_steps=300)
 losses = []
-for inputs, targets in text.batches(16, 32, steps=400, seed=1):
+for inputs, targets in text.batches(16, 32, steps=300, seed=1):
     optimizer.zero_grad()
     losses.append(pipeline.step(inputs, targets).loss)
     optimizer.step()
@@ -242,11 +242,11 @@ from d2lpart import draw
 
 smooth = [sum(losses[i : i + 10]) / 10 for i in range(0, len(losses), 10)]
 draw.curves(
-    list(range(0, 400, 10)),
+    list(range(0, 300, 10)),
     {"loss": smooth},
     xlabel="step",
     ylabel="loss (mean of 10 steps)",
-    description=f"The loss falls from {smooth[0]:.2f} to {smooth[-1]:.2f} over 400 steps.",
+    description=f"The loss falls from {smooth[0]:.2f} to {smooth[-1]:.2f} over 300 steps.",
 )
 
 # %% [markdown]
