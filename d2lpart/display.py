@@ -115,7 +115,7 @@ def staircase(lanes: list[list[Box]], start: float, end: float, columns: int = 9
 def _columns_per_second(boxes: list[Box], length: float, columns: int) -> float:
     """Return the scale: a whole number of columns for the shortest box, where there is room."""
     shortest = min((b - a for _, a, b in boxes if b > a), default=0.0)
-    if not shortest:
+    if shortest < 1e-300:  # nothing takes time; and what is next to nothing has no finite scale
         return 0.0
     share = min(max(len(label) for label, _, _ in boxes), columns * shortest / length)
     return math.floor(share) / shortest if share >= 1 else columns / length
