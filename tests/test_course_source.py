@@ -136,6 +136,8 @@ def test_the_bootstrap_cell_stands_behind_the_title(course: Path):
     cells = derive(exercise_targets(course)[0]).cells
     assert cells[0].source == "# 99 Twice: exercises\n\nTwo of them."
     assert tags(cells[1]) == ["bootstrap", "nbval-skip"]
+    assert cells[1].metadata["jupyter"] == {"source_hidden": True}
+    assert cells[1].metadata["cellView"] == "form"
     assert cells[2].source == "Words."
 
 

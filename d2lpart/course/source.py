@@ -147,6 +147,8 @@ def _bootstrap_cell(source: Path, address: str) -> NotebookNode:
     cell = nbformat.v4.new_code_cell(bootstrap_source(address))
     cell.id = _cell_id(source, "bootstrap")
     cell.metadata["tags"] = ["bootstrap", "nbval-skip"]
+    cell.metadata["jupyter"] = {"source_hidden": True}  # JupyterLab folds it; it does nothing there
+    cell.metadata["cellView"] = "form"  # Colab shows its field alone
     return cell
 
 
