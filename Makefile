@@ -6,12 +6,13 @@ LAB_ARGS :=
 WORKERS := 2
 SANITIZE := tests/sanitize.cfg
 
-.PHONY: help setup lab test style types unit nbval notebooks bench clean
+.PHONY: help setup lab test style types unit nbval colab notebooks bench clean
 .NOTPARALLEL:
 
 help:
 	@echo 'make lab        set up, and open JupyterLab on lesson 00'
 	@echo 'make test       set up, and check style, types, code and all notebooks'
+	@echo 'make colab      run the notebooks and the widgets with the versions that Colab has'
 	@echo 'make notebooks  build the notebooks anew from notebooks/src and exercises/src'
 	@echo 'make bench      time the package on this machine'
 	@echo 'make setup      only make .venv, or bring it up to date'
@@ -79,6 +80,9 @@ $(READY): pyproject.toml constraints.txt
 
 # ---- the course --------------------------------------------------------------------------------
 
+# What runs here is no learner's progress.
+unit nbval colab notebooks: export D2LPART_PROGRESS := off
+
 lab: $(READY)
 	@root=; if [ "$$(id -u)" = 0 ]; then root=--allow-root; fi; \
 	exec $(VENV_PYTHON) -m jupyterlab $$root --ServerApp.root_dir="$$PWD" \
@@ -125,6 +129,29 @@ nbval: $(READY)
 	D2LPART_STRICT=1 $(NBVAL) exercises/solutions || failed="$$failed solutions"; \
 	if [ -n "$$failed" ]; then echo "Failed:$$failed"; exit 1; fi
 
+# Colab has the package on its path, not installed; so has this. Its notebooks are run by the older
+# IPython and ipykernel, and its widgets are those of ipywidgets 7.
+COLAB_PYTHON := .venv-colab/bin/python
+COLAB_TESTS := tests/test_course_widget.py tests/test_course_question_kinds.py \
+    tests/test_course_hints.py tests/test_display.py tests/test_draw.py
+
+.venv-colab/ready: .ci/colab.txt constraints.txt $(READY)
+	@echo '== Make .venv-colab, with the versions that Colab has =='
+	@rm -rf .venv-colab; $(VENV_PYTHON) -m venv .venv-colab
+	@names=$$(sed -n 's/==.*//p' .ci/colab.txt | tr '\n' '|'); \
+	grep -vE "^($${names}widgetsnbextension|jupyterlab.widgets|matplotlib.inline)==" \
+	    constraints.txt > .venv-colab/constraints.txt
+	$(COLAB_PYTHON) -m pip install --quiet -r .ci/colab.txt torch nbval nbformat nbclient jupytext \
+	    hypothesis pytest pytest-xdist --constraint .venv-colab/constraints.txt
+	@touch $@
+
+colab: .venv-colab/ready
+	@echo '== The versions of Colab: widgets, lessons and exercises =='
+	PYDEVD_DISABLE_FILE_VALIDATION=1 PYTHONPATH="$$PWD" MPLBACKEND=agg $(ONE_CORE) $(COLAB_PYTHON) -m pytest -q $(COLAB_TESTS)
+	PYDEVD_DISABLE_FILE_VALIDATION=1 PYTHONPATH="$$PWD" $(ONE_CORE) $(COLAB_PYTHON) -m pytest -q --nbval-lax --nbval-current-env \
+	    --nbval-cell-timeout=120 --nbval-sanitize-with $(SANITIZE) -n $(WORKERS) --dist loadfile \
+	    notebooks exercises
+
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build d2lpart.egg-info
+	rm -rf .venv .venv-colab .pytest_cache .mypy_cache .ruff_cache .hypothesis build d2lpart.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

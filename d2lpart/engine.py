@@ -5,7 +5,7 @@ result on. It does not know when it is called, or on which thread; that is the c
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from queue import SimpleQueue
 
@@ -79,11 +79,12 @@ class Run:
             raise Stopped
         rank = self.schedule.stage_to_rank[action.stage]
         place = self.places[rank]
-        work = self._forward if action.kind == "F" else self._backward
         try:
             received = self._receive(action, place)
             begin = place.mark()
-            made = work(action, received)
+            made = None
+            if not self.batch.skipped(action.microbatch):
+                made = self._work(action, received)
             end = place.mark()
             self.marks[action] = begin, end
             self._send(action, made, end)
@@ -110,40 +111,60 @@ class Run:
             self.sent[action] = send(tensor, source, target, made)
             self._slots[action].put(self.sent[action])
 
+    def _work(self, action: Action, received: Tensor | None) -> Tensor | None:
+        if action.kind == "F":
+            return self._forward(action, received)
+        if action.kind in "BI":
+            return self._backward(action, received)
+        self._weights(action)
+        return None
+
     def _forward(self, action: Action, received: Tensor | None) -> Tensor | None:
         number, _, microbatch = action
-        if self.batch.skipped(microbatch):
-            return None
         stage, last = self.stages[number], number == len(self.stages) - 1
         inputs = self.batch.input(microbatch) if number == 0 else received
         assert inputs is not None, "every forward hands on an activation"
         finish = partial(self.batch.loss, microbatch) if last else None
         key = (*self.key, microbatch)
-        outputs, held = stage.forward(inputs, self._wants_gradient[number], key, finish)
+        split = self.schedule.backward_of(number, microbatch).kind == "I"
+        outputs, held = stage.forward(inputs, self._wants_gradient[number], key, finish, split)
         self._held[number, microbatch] = held
-        self._account(number, held.nbytes)
+        self._account(number, held, 0)
         return outputs
 
     def _backward(self, action: Action, received: Tensor | None) -> Tensor | None:
-        number, _, microbatch = action
-        if self.batch.skipped(microbatch):
-            return None
-        stage, held = self.stages[number], self._held.pop((number, microbatch))
+        """Do B, or the half of it that hands gradients on."""
+        number, kind, microbatch = action
+        stage, held = self.stages[number], self._held[number, microbatch]
         before = held.nbytes
-        gradient, tied = stage.backward(held, received, self._arrived(stage, microbatch))
-        self._account(number, held.nbytes - before)  # what a recomputed forward held meanwhile
-        self._account(number, -held.nbytes)
+        if kind == "I":
+            arrived = self._arrived(stage, microbatch, stage.aways)
+            gradient, tied = stage.backward_input(held, received, arrived)
+        else:
+            arrived = self._arrived(stage, microbatch, stage.tied)
+            gradient, tied = stage.backward(held, received, arrived)
+            del self._held[number, microbatch]
+        self._account(number, held, before)
         for weight, total in tied.items():
             self._send_home(number, weight, microbatch, total)
         if number == 0 and gradient is not None:
             self.input_gradients[microbatch] = gradient
         return gradient
 
-    def _arrived(self, stage: Stage, microbatch: int) -> dict[nn.Parameter, Tensor]:
-        """Return the gradients of tied weights that later stages have sent to this one."""
+    def _weights(self, action: Action) -> None:
+        number, _, microbatch = action
+        stage, held = self.stages[number], self._held.pop((number, microbatch))
+        before = held.nbytes
+        stage.backward_weight(held, self._arrived(stage, microbatch, stage.homes))
+        self._account(number, held, before)
+
+    def _arrived(
+        self, stage: Stage, microbatch: int, weights: Iterable[nn.Parameter]
+    ) -> dict[nn.Parameter, Tensor]:
+        """Return the gradients of tied `weights` that later stages have sent to this one."""
         place = self.places[self.schedule.stage_to_rank[stage.index]]
         arrived = {}
-        for weight in stage.tied:
+        for weight in weights:
             parcel = self._home_coming.pop((weight, stage.index, microbatch), None)
             gradient = parcel.open(place) if parcel else None
             if gradient is not None:
@@ -158,10 +179,12 @@ class Run:
         self.tied_bytes[source] += parcel.nbytes if source != target else 0
         self._home_coming[weight, before, microbatch] = parcel
 
-    def _account(self, stage: int, nbytes: int) -> None:
+    def _account(self, stage: int, held: Held, before: int) -> None:
+        """Count what a stage holds of a micro-batch after an action, and held at most in it."""
         rank = self.schedule.stage_to_rank[stage]
-        self._bytes[rank] += nbytes
-        self.peak_bytes[rank] = max(self.peak_bytes[rank], self._bytes[rank])
+        others = self._bytes[rank] - before
+        self.peak_bytes[rank] = max(self.peak_bytes[rank], others + held.peak_nbytes)
+        self._bytes[rank] = others + held.nbytes
 
     def _where(self, action: Action, rank: int, error: Exception) -> str:
         return (

@@ -64,7 +64,8 @@ def _schedule(
 ) -> Schedule:
     """Return a valid schedule for the ranks and stages there are."""
     if isinstance(schedule, str):
-        num_stages = num_stages or num_ranks
+        if num_stages is None:  # as many as the schedule has by itself
+            return validate(build_schedule(schedule, num_ranks, num_microbatches))
         if num_stages % num_ranks:
             raise ValueError(
                 f"{num_stages} stages for {num_ranks} ranks: every rank holds the same number of "
@@ -73,12 +74,6 @@ def _schedule(
         chunks = num_stages // num_ranks
         return validate(build_schedule(schedule, num_ranks, num_microbatches, chunks=chunks))
     validate(schedule)
-    split = next((a for a in schedule.position if a.kind in "IW"), None)
-    if split is not None:
-        raise ValueError(
-            f"the schedule runs {split}, but a pipeline runs F and B alone: write the two halves I "
-            f"and W of a backward as one B"
-        )
     for what, has, wanted in (
         ("ranks", schedule.num_ranks, num_ranks),
         ("stages", schedule.num_stages, num_stages),

@@ -1,4 +1,4 @@
-"""The named schedules: pure functions from sizes to orders.
+"""Every named schedule by its name; the two oldest, naive and GPipe, are made here.
 
 Notation: p ranks, m micro-batches, v chunks (stages a rank), F and B the time of a forward and a
 backward of one micro-batch on a rank's whole share. With v chunks, stage s lives on rank s mod p.
@@ -7,6 +7,8 @@ backward of one micro-batch on a rank's whole share. With v chunks, stage s live
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 
+from d2lpart.orders_1f1b import interleaved, one_f_one_b
+from d2lpart.orders_zero_bubble import zb_h1, zb_h2, zb_v
 from d2lpart.schedule import Action, Schedule
 
 
@@ -41,45 +43,20 @@ def gpipe(num_ranks: int, num_microbatches: int, chunks: int = 1) -> Schedule:
     return _schedule("gpipe", order, stage_to_rank, num_ranks)
 
 
-def one_f_one_b(num_ranks: int, num_microbatches: int, chunks: int = 1) -> Schedule:
-    """A few forwards to fill the pipeline, then one forward and one backward in turn.
-
-    Bubble time: (p−1)(F+B), as GPipe's; idle/total (p−1)/(m+p−1). Held on rank r: min(m, p−r).
-    Source: PipeDream-Flush, as in Megatron-LM (arXiv 2104.04473).
-
-    >>> print(one_f_one_b(2, 3))
-    1f1b: 2 ranks, 2 stages, 3 micro-batches
-    rank 0: 0F0 0F1 0B0 0F2 0B1 0B2
-    rank 1: 1F0 1B0 1F1 1B1 1F2 1B2
-    """
-    if chunks != 1:
-        raise ValueError(
-            f"1f1b runs one stage a rank, not {chunks}: use chunks=1, in a "
-            f"Pipeline as many devices as stages"
-        )
-
-    def order(stages: Sequence[int]) -> Iterable[Action]:
-        (stage,) = stages
-        ahead = min(num_microbatches, num_ranks - stage - 1)  # forwards before the first backward
-        yield from (Action(stage, "F", k) for k in range(ahead))
-        for k in range(num_microbatches):
-            if ahead + k < num_microbatches:
-                yield Action(stage, "F", ahead + k)
-            yield Action(stage, "B", k)
-
-    return _schedule("1f1b", order, _round_robin(num_ranks, 1), num_ranks)
-
-
-SCHEDULES: dict[str, Callable[[int, int, int], Schedule]] = {
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "naive": naive,
     "gpipe": gpipe,
     "1f1b": one_f_one_b,
+    "interleaved": interleaved,
+    "zb-h1": zb_h1,
+    "zb-h2": zb_h2,
+    "zb-v": zb_v,
 }
 """Every named schedule; a new one joins by an entry here."""
 
 
 def build_schedule(
-    name: str, num_ranks: int, num_microbatches: int, *, chunks: int = 1
+    name: str, num_ranks: int, num_microbatches: int, *, chunks: int | None = None
 ) -> Schedule:
     """Return the named schedule for `num_ranks` ranks and `num_microbatches` micro-batches.
 
@@ -87,7 +64,7 @@ def build_schedule(
         name: one of `sorted(SCHEDULES)`.
         num_ranks: p, at least 1.
         num_microbatches: m, at least 1.
-        chunks: v, the number of stages that each rank holds.
+        chunks: v, the number of stages that each rank holds; 1 if not given, in zb-v always 2.
 
     Raises:
         ValueError: an unknown name, or a size that the schedule cannot have.
@@ -96,11 +73,13 @@ def build_schedule(
         raise ValueError(
             f"no schedule is called {name!r}: choose from {', '.join(sorted(SCHEDULES))}"
         )
-    sizes = {"num_ranks": num_ranks, "num_microbatches": num_microbatches, "chunks": chunks}
+    sizes = {"num_ranks": num_ranks, "num_microbatches": num_microbatches}
+    if chunks is not None:
+        sizes["chunks"] = chunks
     for what, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
             raise ValueError(f"{what} is {size!r}: a schedule needs a whole number of at least 1")
-    return SCHEDULES[name](int(num_ranks), int(num_microbatches), int(chunks))
+    return SCHEDULES[name](*map(int, sizes.values()))
 
 
 def _round_robin(num_ranks: int, chunks: int) -> tuple[int, ...]:

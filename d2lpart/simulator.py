@@ -5,15 +5,19 @@ on has arrived. The virtual clock uses the same rule with measured durations.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from d2lpart.schedule import KINDS, Action, Schedule, dependencies, execution_order, validate
-from d2lpart.span import Link, Span, Transfer
+from d2lpart import wires
+from d2lpart.columns import Columns, Messages
+from d2lpart.program import Program, compiled
+from d2lpart.schedule import KINDS, Action, Schedule
+from d2lpart.span import Link
 from d2lpart.timeline import Timeline
 
 Durations = Mapping[str, float] | Sequence[Mapping[str, float]] | Callable[[Action], float]
 Sizes = float | Sequence[float] | Callable[[Action], float]
+Links = Link | Callable[[int, int], Link]
 
 FREE = Link()
 
@@ -21,7 +25,7 @@ FREE = Link()
 def simulate(
     schedule: Schedule,
     durations: Durations,
-    link: Link = FREE,
+    link: Links = FREE,
     *,
     boundary_bytes: Sizes = 0,
     clock: str = "predicted",
@@ -33,7 +37,9 @@ def simulate(
         schedule: any valid schedule.
         durations: seconds by kind, `{"F": 1, "B": 2}`; or one such mapping for each stage; or a
             function from an `Action` to seconds. B defaults to I + W.
-        link: what carries a message between ranks; sends do not block.
+        link: what carries a message between ranks; sends do not block. One for all; or a function
+            from the ranks (source, target) to their `Link`, such as a fast one inside a node and a
+            slow one between nodes.
         boundary_bytes: the size of a message: one for all cuts, one for each cut (after stage 0,
             after stage 1, …), or a function from the `Action` that sends it.
         clock, note: how the timeline is labelled; the pipeline passes "virtual" with durations
@@ -44,8 +50,8 @@ def simulate(
 
     Raises:
         ScheduleError: the schedule cannot run; see `validate`.
-        ValueError: a duration is missing, negative or not finite, or a size is not a whole
-            number of bytes.
+        ValueError: a duration is missing, negative or not finite, a size is not a whole number
+            of bytes, or what should be a link is none.
 
     >>> from d2lpart.orders import build_schedule
     >>> print(simulate(build_schedule("gpipe", 2, 3), {"F": 1, "B": 2}))
@@ -53,33 +59,80 @@ def simulate(
     rank 0 |F0F1F2      B0--B1--B2--| idle 25.0%
     rank 1 |  F0F1F2B0--B1--B2--    | idle 25.0%
     """
-    validate(schedule)
-    seconds = _by_action(durations, schedule)
-    nbytes = _message_size(boundary_bytes, schedule)
-    ends: dict[Action, float] = {}
-    free = [0.0] * schedule.num_ranks
-    spans, transfers = [], []
-    for action in execution_order(schedule):
-        rank = schedule.stage_to_rank[action.stage]
-        start = free[rank]
-        for need in dependencies(action, schedule):
-            arrived, source = ends[need], schedule.stage_to_rank[need.stage]
-            if source != rank:
-                size = nbytes(need)
-                sent, arrived = arrived, arrived + link.seconds(size)
-                transfers.append(Transfer(source, rank, size, sent, arrived, need))
-            start = max(start, arrived)
-        end = start + seconds(action)
-        ends[action] = free[rank] = end
-        spans.append(Span(rank, action, start, end))
-    return Timeline(spans, transfers, clock, schedule, note)
+    program = compiled(schedule)
+    seconds = _seconds(durations, schedule, program)
+    sizes = _sizes(boundary_bytes, schedule, program)
+    links = _links(link, program)
+    delays = [own.seconds(size) for own, size in zip(links, sizes, strict=True)]
+    shared = [own.shared for own in links]
+    if any(shared):
+        starts, ends, sent, arrived = wires.play(program, seconds, delays, _wires(shared, program))
+    else:
+        starts, ends, sent, arrived = _place(program, seconds, delays)
+    messages = Messages(sizes, shared, sent, arrived)
+    return Timeline.of_columns(Columns(program, starts, ends, messages), clock, schedule, note)
 
 
-def _by_action(durations: Durations, schedule: Schedule) -> Callable[[Action], float]:
-    """Return the durations as a function from an action to seconds, checked."""
+def _place(
+    program: Program, seconds: Sequence[float], delays: Sequence[float]
+) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Return starts and ends, and when the message that each action waits for leaves and arrives.
+
+    No message waits for another one, so any order of execution will do.
+    """
+    count = len(program.actions)
+    source, before = program.source, program.before
+    starts, ends, arrived = [0.0] * count, [0.0] * (count + 1), [0.0] * count
+    for number in program.order:
+        start = ends[before[number]]
+        arrived[number] = there = ends[source[number]] + delays[number]
+        if there > start:
+            start = there
+        starts[number] = start
+        ends[number] = start + seconds[number]
+    sent = [ends[maker] for maker in source]
+    ends.pop()
+    return starts, ends, sent, arrived
+
+
+def _links(link: Any, program: Program) -> list[Link]:
+    """Return for each action the link of the message that it waits for; a free one for none."""
+    if not (isinstance(link, Link) or callable(link)):
+        raise ValueError(
+            f"link is {link!r}: give a Link, or a function from two ranks to their Link"
+        )
+    table = [FREE] * len(program.ranks)
+    for code, number in program.sample.items():
+        maker = program.source[number]
+        if maker < len(program.actions):
+            source, target = program.ranks[program.codes[maker]], program.ranks[code]
+            table[code] = own = link if isinstance(link, Link) else link(source, target)
+            if not isinstance(own, Link):
+                raise ValueError(f"the link from rank {source} to {target} is {own!r}: give a Link")
+    return [table[code] for code in program.codes]
+
+
+def _wires(shared: Sequence[str | None], program: Program) -> list[Hashable]:
+    """Return for each action the wire of the message that it waits for: what is equal is shared."""
+    ranks, codes = program.ranks, program.codes
+    pairs: list[Hashable] = [None] * len(codes)
+    for number, kind in enumerate(shared):
+        maker = program.source[number]
+        if kind == "bus":
+            pairs[number] = kind
+        elif kind == "pair":
+            pairs[number] = ranks[codes[maker]], ranks[codes[number]]
+    return pairs
+
+
+def _seconds(durations: Durations, schedule: Schedule, program: Program) -> list[float]:
+    """Return the duration of each action, checked."""
     if callable(durations):
-        measure = durations
-        return lambda action: _checked(measure(action), str(action))
+        given = [0.0] * len(program.actions)
+        for number in program.order:
+            action = program.actions[number]
+            given[number] = _checked(durations(action), str(action))
+        return given
     if isinstance(durations, Mapping):
         durations = [durations] * schedule.num_stages
     if not (isinstance(durations, Sequence) and all(isinstance(d, Mapping) for d in durations)):
@@ -92,9 +145,10 @@ def _by_action(durations: Durations, schedule: Schedule) -> Callable[[Action], f
             f"durations for {len(durations)} stages, but the schedule has {schedule.num_stages}: "
             f"give one mapping for each stage, or one for all"
         )
-    kinds = {action.kind for action in schedule.position}
-    table = [_complete(dict(own), kinds, stage) for stage, own in enumerate(durations)]
-    return lambda action: table[action.stage][action.kind]
+    kinds = {program.actions[number].kind for number in program.sample.values()}
+    by_stage = [_complete(dict(own), kinds, stage) for stage, own in enumerate(durations)]
+    table = [own.get(kind, 0.0) for own in by_stage for kind in KINDS]
+    return [table[code] for code in program.codes]
 
 
 def _complete(own: dict[str, Any], kinds: set[str], stage: int) -> dict[str, float]:
@@ -120,10 +174,16 @@ def _checked(seconds: Any, what: str) -> float:
     return value
 
 
-def _message_size(boundary_bytes: Sizes, schedule: Schedule) -> Callable[[Action], int]:
-    """Return the bytes of the message that an action sends, as a function of the action."""
+def _sizes(boundary_bytes: Sizes, schedule: Schedule, program: Program) -> list[int]:
+    """Return for each action the bytes of the message that it waits for; 0 where there is none."""
+    actions, count = program.actions, len(program.actions)
     if callable(boundary_bytes):
-        return lambda action: _whole(boundary_bytes(action), f"the message of {action}")
+        own = [0] * count
+        for number in program.order:
+            if program.source[number] < count:
+                maker = actions[program.source[number]]
+                own[number] = _whole(boundary_bytes(maker), f"the message of {maker}")
+        return own
     cuts = schedule.num_stages - 1
     one_each = isinstance(boundary_bytes, Iterable)
     given: Any = boundary_bytes if one_each else [boundary_bytes] * cuts
@@ -133,7 +193,12 @@ def _message_size(boundary_bytes: Sizes, schedule: Schedule) -> Callable[[Action
             f"size for each cut, or one for all"
         )
     sizes = [_whole(size, f"the message over cut {cut}") for cut, size in enumerate(given)]
-    return lambda action: sizes[action.stage if action.kind == "F" else action.stage - 1]
+    table = [0] * len(program.ranks)
+    for code, number in program.sample.items():
+        if program.source[number] < count:
+            cut = min(actions[number].stage, actions[program.source[number]].stage)
+            table[code] = sizes[cut]
+    return [table[code] for code in program.codes]
 
 
 def _whole(nbytes: Any, what: str) -> int:

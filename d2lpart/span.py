@@ -22,7 +22,10 @@ class Span(NamedTuple):
 
 
 class Transfer(NamedTuple):
-    """One message between ranks: what `action` made, on its way from `source` to `target`."""
+    """One message between ranks: what `action` made, on its way from `source` to `target`.
+
+    A message that queues for its wire starts when the wire takes it.
+    """
 
     source: int
     target: int
@@ -30,6 +33,7 @@ class Transfer(NamedTuple):
     start: float
     end: float
     action: Action
+    wire: str | None = None  # what it queues for: "pair", "bus", or nothing
 
     @property
     def seconds(self) -> float:
@@ -37,11 +41,17 @@ class Transfer(NamedTuple):
         return self.end - self.start
 
 
+WIRES = (None, "pair", "bus")
+
+
 @dataclass(frozen=True)
 class Link:
     """What connects two ranks: a message takes `latency + bytes / bandwidth` seconds.
 
-    Sends do not block the sender.
+    Sends do not block the sender. `shared` says which messages share a wire, which carries one at
+    a time, in the order in which they are ready, those of one moment by their sender's rank:
+    None, no wire is shared and every message travels at once; "pair", the messages from one rank
+    to another share one, and there is another one for the way back; "bus", all messages share one.
 
     >>> Link(latency=1e-5, bandwidth=1e9).seconds(1_000_000)
     0.00101
@@ -49,12 +59,15 @@ class Link:
 
     latency: float = 0.0  # seconds
     bandwidth: float = math.inf  # bytes per second
+    shared: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.latency < math.inf:
             raise ValueError(f"latency is {self.latency}: give seconds, 0 or more")
         if not self.bandwidth > 0:
             raise ValueError(f"bandwidth is {self.bandwidth}: give bytes per second, more than 0")
+        if self.shared not in WIRES:
+            raise ValueError(f"shared is {self.shared!r}: use one of None, 'pair', 'bus'")
 
     def seconds(self, nbytes: float) -> float:
         """Return how long a message of `nbytes` is under way."""
@@ -62,4 +75,5 @@ class Link:
 
     def __str__(self) -> str:
         rate = "no limit" if self.bandwidth == math.inf else f"{self.bandwidth / 1e9:g} GB/s"
-        return f"{self.latency:g} s and {rate}"
+        wire = {None: "", "pair": ", one message at a time each way", "bus": ", one bus for all"}
+        return f"{self.latency:g} s and {rate}{wire[self.shared]}"

@@ -2,11 +2,12 @@
 
 Forward (F) runs the layers on a detached input, so every stage has an autograd graph of its own.
 Backward (B) runs that graph from the gradient of the output to the gradient of the input; the
-weights' gradients add up in `.grad` on the way.
+weights' gradients add up in `.grad` on the way. Or it runs in two halves: I makes the gradient of
+the input, W adds up those of the weights.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from d2lpart.footprint import Footprint
 from d2lpart.randomness import keyed_randomness, uses_randomness
+from d2lpart.saved import Saved
+from d2lpart.split_backward import Part, SplitBackward, accumulate
 from d2lpart.tied import Shadow, standing_in, take_gradients
 
 Finish = Callable[[Tensor], Tensor]
@@ -29,8 +32,12 @@ class Held:
     inputs: Tensor  # a leaf of the stage's graph
     key: Key
     finish: Finish | None
+    saved: Saved | None = None  # what I and W need; None: the backward is not split
     edge: GradientEdge | None = None  # where the backward starts; None: there is nothing to learn
+    trunk_end: GradientEdge | None = None  # where I ends
+    halves: SplitBackward | None = None  # between I and W
     nbytes: int = 0
+    peak_nbytes: int = 0  # while the action runs that has run last
 
 
 class Stage:
@@ -61,7 +68,9 @@ class Stage:
         self.first_layer = first_layer
         self.device = device
         self.shadows = list(shadows)
-        self.tied = {weight: weight for weight in homes} | {s.home: s.stand_in for s in shadows}
+        self.homes = {weight: weight for weight in homes}
+        self.aways = {shadow.home: shadow.stand_in for shadow in shadows}
+        self.tied = self.homes | self.aways
         self.recompute = recompute
         self._at: int | None = None  # the layer that runs now; None: a backward goes through all
         self._random = [False] * len(self.layers)
@@ -121,7 +130,12 @@ class Stage:
         return last[0][2]
 
     def forward(
-        self, inputs: Tensor, wants_gradient: bool, key: Key, finish: Finish | None = None
+        self,
+        inputs: Tensor,
+        wants_gradient: bool,
+        key: Key,
+        finish: Finish | None = None,
+        split: bool = False,
     ) -> tuple[Tensor, Held]:
         """Run F, and return the output and what to hold for B.
 
@@ -130,13 +144,15 @@ class Stage:
             wants_gradient: whether an earlier stage waits for the gradient of `inputs`.
             key: as in `run`.
             finish: on the last stage, the loss as a function of the output.
+            split: whether I and W follow, in place of B.
         """
         continuous = inputs.is_floating_point() or inputs.is_complex()
         inputs = inputs.detach().requires_grad_(wants_gradient and continuous)
-        held = Held(inputs, key, finish)
+        held = Held(inputs, key, finish, Saved() if split else None)
         if not self.recompute:
             return self._build(held), held
-        held.nbytes, version = inputs.nbytes, inputs._version
+        held.nbytes = held.peak_nbytes = inputs.nbytes
+        version = inputs._version
         with torch.no_grad(), _no_cast_cache():
             outputs = self._compute(held)
         if inputs._version != version:
@@ -148,7 +164,10 @@ class Stage:
         return outputs, held
 
     def _compute(self, held: Held) -> Tensor:
-        outputs = self.run(held.inputs, held.key)
+        held.trunk_end = get_gradient_edge(held.inputs) if held.inputs.requires_grad else None
+        for _, _, outputs in self.walk(held.inputs, held.key):
+            if held.trunk_end is None and outputs.requires_grad:
+                held.trunk_end = get_gradient_edge(outputs)
         if held.finish is None:
             return outputs
         self._at = self.first_layer + len(self.layers)
@@ -156,7 +175,10 @@ class Stage:
 
     def _build(self, held: Held) -> Tensor:
         """Run the layers with a graph, and hold where its backward starts and what it keeps."""
-        outputs, held.nbytes = self._footprint.measure(held.inputs, lambda: self._compute(held))
+        outputs, held.nbytes = self._footprint.measure(
+            held.inputs, lambda: self._compute(held), held.saved
+        )
+        held.peak_nbytes = held.nbytes
         held.edge = get_gradient_edge(outputs) if outputs.requires_grad else None
         return outputs
 
@@ -164,7 +186,7 @@ class Stage:
         self,
         held: Held,
         gradient: Tensor | None,
-        arrived: dict[nn.Parameter, Tensor],
+        arrived: Mapping[nn.Parameter, Tensor],
     ) -> tuple[Tensor | None, dict[nn.Parameter, Tensor]]:
         """Run B, and return the gradient of the input and those of the shadows.
 
@@ -173,18 +195,77 @@ class Stage:
             gradient: of the stage's output; None on the last stage, whose output is the loss.
             arrived: gradients of tied weights, from the later stages that use them.
         """
+        self._resume(held)
+        parts = self._enter(arrived)
+        if held.edge is not None and self._begins(held, gradient):
+            parts.append((held.edge, gradient))
+        accumulate(parts)  # in this order, as if the later uses were in the same graph
+        held.peak_nbytes, held.nbytes = held.nbytes, 0
+        return held.inputs.grad, take_gradients(self.shadows)
+
+    def backward_input(
+        self,
+        held: Held,
+        gradient: Tensor | None,
+        arrived: Mapping[nn.Parameter, Tensor],
+    ) -> tuple[Tensor | None, dict[nn.Parameter, Tensor]]:
+        """Run I, and return what `backward` returns; what only I needs is let go.
+
+        Args:
+            held, gradient: as `backward` takes them.
+            arrived: gradients of the weights that this stage has shadows of, from later stages.
+        """
+        assert held.saved is not None, "F was told that the backward is split"
+        self._resume(held)
+        parts = self._enter(arrived)
+        if held.edge is None or held.trunk_end is None or not self._begins(held, gradient):
+            accumulate(parts)
+            return None, take_gradients(self.shadows)
+        held.halves = SplitBackward(
+            held.edge,
+            held.trunk_end,
+            held.inputs.requires_grad,
+            held.saved,
+            self.tied.values(),
+            self.aways.values(),
+        )
+        held.edge = held.trunk_end = None
+        found = held.halves.run_input(gradient, parts)
+        left = self._footprint.measure_left(held.inputs, held.halves.held(), held.saved.let_go())
+        held.peak_nbytes = held.nbytes + left.gradients
+        held.nbytes = left.total
+        return found, take_gradients(self.shadows)
+
+    def backward_weight(self, held: Held, arrived: Mapping[nn.Parameter, Tensor]) -> None:
+        """Run W: add up the gradients of the weights that are at home here.
+
+        Args:
+            held: what F returned, after I.
+            arrived: gradients of these weights, from later stages.
+        """
+        self._at = None
+        parts = self._enter(arrived)
+        if held.halves is None:
+            accumulate(parts)
+        else:
+            held.halves.run_weights(parts)
+        held.peak_nbytes, held.nbytes = held.nbytes, 0
+
+    def _resume(self, held: Held) -> None:
+        """Make ready for a backward, with the forward run once more where it was not held."""
         if self.recompute:
             with torch.enable_grad():
                 self._build(held)
         self._at = None
-        edges = [get_gradient_edge(self.tied[weight]) for weight in arrived]
-        gradients: list[Tensor | None] = list(arrived.values())
-        if held.edge is not None and (gradient is not None or held.finish is not None):
-            edges.append(held.edge)
-            gradients.append(gradient)
-        if edges:  # autograd adds up in this order, as if the later uses were in the same graph
-            torch.autograd.backward(edges, gradients)
-        return held.inputs.grad, take_gradients(self.shadows)
+
+    @staticmethod
+    def _begins(held: Held, gradient: Tensor | None) -> bool:
+        """Say whether a gradient comes from the stage after this one, or from the loss."""
+        return gradient is not None or held.finish is not None
+
+    def _enter(self, arrived: Mapping[nn.Parameter, Tensor]) -> list[Part]:
+        """Return where the gradients of tied weights enter the graph."""
+        return [(get_gradient_edge(self.tied[weight]), g) for weight, g in arrived.items()]
 
 
 @contextmanager

@@ -5,22 +5,24 @@ compared, explained and drawn by the same code.
 """
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from d2lpart import explain, trace
+from d2lpart import causes, explain, trace
+from d2lpart.columns import Columns
 from d2lpart.display import Drawable, seconds_text, staircase
+from d2lpart.occupancy import Occupancy, Times
 from d2lpart.schedule import Action, Schedule
 from d2lpart.span import Span, Transfer
 
 CLOCKS = ("predicted", "virtual", "wall")
 
 
-@dataclass(frozen=True, repr=False)
-class Timeline(Drawable):
+@dataclass(frozen=True, repr=False, eq=False)
+class Timeline(Occupancy, Drawable):
     """The spans and transfers of one step.
 
     Args:
@@ -32,11 +34,10 @@ class Timeline(Drawable):
         note: on what the numbers were taken and which part of them is modelled.
     """
 
-    spans: tuple[Span, ...]
-    transfers: tuple[Transfer, ...]
     clock: str
     schedule: Schedule
     note: str = ""
+    _columns: Columns = field(init=False)
 
     def __init__(
         self,
@@ -46,12 +47,25 @@ class Timeline(Drawable):
         schedule: Schedule,
         note: str = "",
     ) -> None:
+        ordered = tuple(sorted(spans, key=_by_time))
+        _check_spans(ordered, schedule)
+        self._label_it(clock, schedule, note)
+        object.__setattr__(self, "spans", ordered)
+        object.__setattr__(self, "transfers", tuple(sorted(transfers, key=_by_time)))
+
+    @classmethod
+    def of_columns(
+        cls, columns: Columns, clock: str, schedule: Schedule, note: str = ""
+    ) -> "Timeline":
+        """Return the timeline of times in columns; its spans are made when they are asked for."""
+        timeline = cls.__new__(cls)
+        timeline._label_it(clock, schedule, note)
+        object.__setattr__(timeline, "_columns", columns)
+        return timeline
+
+    def _label_it(self, clock: str, schedule: Schedule, note: str) -> None:
         if clock not in CLOCKS:
             raise ValueError(f"clock is {clock!r}: use one of {', '.join(CLOCKS)}")
-        ordered = tuple(sorted(spans, key=lambda span: (span.start, span.rank, span.end)))
-        _check_spans(ordered, schedule)
-        object.__setattr__(self, "spans", ordered)
-        object.__setattr__(self, "transfers", tuple(sorted(transfers, key=lambda t: t.start)))
         object.__setattr__(self, "clock", clock)
         object.__setattr__(self, "schedule", schedule)
         object.__setattr__(self, "note", note)
@@ -62,49 +76,22 @@ class Timeline(Drawable):
         return self.schedule.num_ranks
 
     @cached_property
-    def start(self) -> float:
-        """When the first action starts, in seconds."""
-        return min(span.start for span in self.spans)
+    def spans(self) -> tuple[Span, ...]:
+        """The spans of all actions, in order of time."""
+        lanes = map(self.of_rank, range(self.num_ranks))
+        return tuple(sorted((span for lane in lanes for span in lane), key=_by_time))
 
     @cached_property
-    def end(self) -> float:
-        """When the last action ends, in seconds."""
-        return max(span.end for span in self.spans)
-
-    @property
-    def makespan(self) -> float:
-        """The length of the step in seconds, from the first start to the last end."""
-        return self.end - self.start
+    def transfers(self) -> tuple[Transfer, ...]:
+        """The messages between ranks, in order of time."""
+        return tuple(sorted(self._columns.transfers(), key=_by_time))
 
     def of_rank(self, rank: int) -> Sequence[Span]:
         """Return the spans of one rank in order of time."""
-        if not 0 <= rank < self.num_ranks:
-            raise ValueError(
-                f"there is no rank {rank}: this timeline has ranks 0 to {self.num_ranks - 1}"
-            )
+        self._check_rank(rank)
+        if rank not in self._lanes:
+            self._lanes[rank] = self._columns.spans(rank)
         return self._lanes[rank]
-
-    def busy(self, rank: int) -> float:
-        """Return the seconds in which `rank` computes."""
-        return sum(span.seconds for span in self.of_rank(rank))
-
-    def idle(self, rank: int) -> float:
-        """Return the seconds of the step in which `rank` computes nothing."""
-        return max(0.0, self.makespan - self.busy(rank))  # rounding leaves nothing below 0
-
-    def idle_fraction(self, rank: int | None = None) -> float:
-        """Return idle/total, the share of the step spent idle: of one rank, or over all of them."""
-        ranks = range(self.num_ranks) if rank is None else [rank]
-        total = self.makespan * len(ranks)
-        return sum(map(self.idle, ranks)) / total if total else 0.0
-
-    def bubble_overhead(self) -> float:
-        """Return idle/ideal, the idle time of all ranks against the time they compute.
-
-        For GPipe and 1F1B with even stages it is (p−1)/m (arXiv 2104.04473, section 2.2).
-        """
-        busy = sum(map(self.busy, range(self.num_ranks)))
-        return sum(map(self.idle, range(self.num_ranks))) / busy if busy else 0.0
 
     def in_flight(self, rank: int) -> list[tuple[float, float]]:
         """Return (moment, micro-batches held from then on) for `rank`, in whole-stage units.
@@ -132,9 +119,31 @@ class Timeline(Drawable):
         """Return the idle time of `rank` as gaps in order of time, each with its reason."""
         return list(explain.gaps(self._record, self.of_rank(rank)))
 
+    def why(self, rank: int, gap: explain.Gap | int) -> causes.Cause:
+        """Return what `rank` waits for in a gap, and what that waited for, back to its beginning.
+
+        Args:
+            rank: the idle rank.
+            gap: one of `gaps(rank)`, or its place there.
+
+        >>> from d2lpart import build_schedule, simulate
+        >>> print(simulate(build_schedule("naive", 2, 1), {"F": 1, "B": 2}).why(0, 0))
+        rank 0 is idle from 1 s to 4 s: waits for 1B0 on rank 1
+          rank 1 computes 1B0 from 2 s to 4 s, once it has done 1F0
+          rank 1 computes 1F0 from 1 s to 2 s
+        """
+        own = self.gaps(rank)
+        if isinstance(gap, int):
+            if not 0 <= gap < len(own):
+                raise ValueError(f"rank {rank} has {len(own)} gaps, and none is number {gap}")
+            gap = own[gap]
+        elif gap not in own:
+            raise ValueError(f"rank {rank} has no such gap as {gap}: give one of gaps({rank})")
+        return causes.why(self._record, rank, gap)
+
     def critical_path(self) -> list[Span | Transfer]:
         """Return the chain of spans and transfers that the length of the step hangs on."""
-        return explain.critical_path(self._record)
+        return causes.critical_path(self._record)
 
     def compare(self, other: "Timeline") -> "Comparison":
         """Set this timeline beside another one: two clocks, two schedules, two partitions."""
@@ -146,16 +155,35 @@ class Timeline(Drawable):
 
     @cached_property
     def _lanes(self) -> dict[int, list[Span]]:
-        lanes = defaultdict(list)
+        """The spans of each rank; those in columns join when they are asked for."""
+        if "spans" not in self.__dict__:
+            return {}
+        lanes: dict[int, list[Span]] = {rank: [] for rank in range(self.num_ranks)}
         for span in self.spans:
             lanes[span.rank].append(span)
         return lanes
 
     @cached_property
+    def _times(self) -> list[Times]:
+        """For each rank, the starts and the ends of its actions in order of time."""
+        ranks = range(self.num_ranks)
+        if "_columns" in self.__dict__:
+            return [self._columns.times(rank) for rank in ranks]
+        lanes = [self._lanes[rank] for rank in ranks]
+        return [([span.start for span in own], [span.end for span in own]) for own in lanes]
+
+    @cached_property
     def _record(self) -> explain.Record:
-        spans: dict[Action, Span] = {span.action: span for span in self.spans}
-        messages = {transfer.action: transfer for transfer in self.transfers}
-        return explain.Record(self.schedule, spans, messages, self.start, self.end)
+        return explain.Record(self.schedule, self.spans, self.transfers, self.start, self.end)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Timeline):
+            return NotImplemented
+        names = "clock", "schedule", "note", "spans", "transfers"
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
+    def __hash__(self) -> int:
+        return hash((self.clock, self.note, self.start, self.end))
 
     def headline(self) -> str:
         """Say in one line what was run, on which clock, and how much of it was idle."""
@@ -194,6 +222,11 @@ class Timeline(Drawable):
         return f"<Timeline {self.headline()}>"
 
 
+def _by_time(one: Span | Transfer) -> tuple[float, int, float]:
+    """Order by start; what starts at one moment by rank, then by end."""
+    return one.start, one.rank if isinstance(one, Span) else one.source, one.end
+
+
 def _check_spans(spans: Sequence[Span], schedule: Schedule) -> None:
     if not spans:
         raise ValueError("there are no spans: a timeline needs one for each action, at least one")
@@ -204,6 +237,12 @@ def _check_spans(spans: Sequence[Span], schedule: Schedule) -> None:
             f"spans of {odd}: {given[odd]}, actions {odd} in the schedule: {wanted[odd]}; a "
             f"timeline needs one span for each action"
         )
+    for span in spans:
+        home = schedule.stage_to_rank[span.action.stage]
+        if span.rank != home:
+            raise ValueError(
+                f"the span of {span.action} is on rank {span.rank}, but its stage is on rank {home}"
+            )
 
 
 @dataclass(frozen=True, repr=False)
@@ -233,6 +272,21 @@ class Comparison(Drawable):
             rows.append((f"rank {rank} idle", *cells))
         table = [f"{name:<13}{x:>{width}}  {y:>{width}}" for name, x, y in rows]
         return "\n".join([f"second step / first step = {self.ratio:.3f}", *table])
+
+    def lanes(self) -> str:
+        """Return the lanes of both as text, on one axis of time: equal columns are equal times."""
+        both = self.first, self.second
+        boxes = [
+            [(t._label(s.action), s.start - t.start, s.end - t.start) for s in t.of_rank(rank)]
+            for t in both
+            for rank in range(t.num_ranks)
+        ]
+        drawn = iter(staircase(boxes, 0.0, max(t.makespan for t in both)))
+        blocks = [
+            [t.headline(), *(f"rank {r:<3}|{next(drawn)}|" for r in range(t.num_ranks))]
+            for t in both
+        ]
+        return "\n".join(line for block in blocks for line in block)
 
     def __repr__(self) -> str:
         return self.describe()

@@ -4,11 +4,17 @@ The rule is written out here a second time, on purpose and without `dependencies
 in the package does not hide itself.
 """
 
+import os
 import sys
 
 import pytest
 
 from d2lpart.schedule import Schedule
+
+
+def pytest_configure():
+    """Keep every test, and every process that one starts, away from the learner's own progress."""
+    os.environ["D2LPART_PROGRESS"] = "off"
 
 
 def _may_run(action, done, num_stages):

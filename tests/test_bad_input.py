@@ -141,15 +141,6 @@ def test_clocks_and_schedules_have_names():
         Pipeline(layers(), [3], [CPU], schedule="2f2b")
 
 
-def test_a_pipeline_runs_whole_backwards():
-    split = Schedule(["0F0 0I0 0W0", "1F0 1B0"], [0, 1])
-    with refused(
-        "the schedule runs 0I0, but a pipeline runs F and B alone: write the two halves I and W of "
-        "a backward as one B"
-    ):
-        Pipeline(layers(), [1, 2], [CPU] * 2, schedule=split)
-
-
 @pytest.mark.parametrize(
     ("orders", "message"),
     [

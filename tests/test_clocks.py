@@ -236,6 +236,19 @@ def test_peak_bytes_count_the_microbatches_in_flight(clock, p, m):
     assert peaks("naive") == footprint
     assert peaks("gpipe") == tuple(m * size for size in footprint)
     assert peaks("1f1b") == tuple(min(m, p - rank) * size for rank, size in enumerate(footprint))
+    assert peaks("interleaved") == peaks("1f1b")
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize(("name", "held"), [("zb-h1", 3), ("zb-h2", 5)])
+def test_a_microbatch_is_held_until_its_weight_gradient(clock, name, held):
+    """Rank 0 runs W right behind I, and holds the gradients in between; later ranks hold less."""
+    m, sizes = 6, [2, 2, 2]
+    whole = pipeline(sizes, schedule="naive", m=m, clock=clock).step(*text()).peak_bytes
+    split = pipeline(sizes, schedule=name, m=m, clock=clock).step(*text()).peak_bytes
+    assert held * whole[0] < split[0] < (held + 1) * whole[0]
+    for peak, one in zip(split[1:], whole[1:], strict=True):
+        assert one < peak <= 1.5 * held * one  # gradients that wait for W are held as well
 
 
 @pytest.mark.parametrize("clock", CLOCKS)

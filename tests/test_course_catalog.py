@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from d2lpart.course import catalog, check, exercise, question
+from d2lpart.course import catalog, check, exercise, guard, question
 from d2lpart.course.checker import judge
 from d2lpart.course.exercise import Exercise
 from d2lpart.course.feedback import CheckFailed
+from d2lpart.course.progress_store import load
 from d2lpart.course.questions import BaseQuestion, NumberQuestion, Option, Question
 
 QUESTIONS = [pytest.param(item, id=item.id) for item in catalog.questions()]
@@ -129,21 +130,41 @@ def test_strict_mode_raises_the_verdict(sample, monkeypatch):
 
 
 def test_the_seed_draws_other_cases(monkeypatch):
-    drawn = []
-
     class Lesson:
         QUESTIONS = ()
         EXERCISES = (Exercise("99.2", "t", identity, cases=lambda rng: [(rng.randint(0, 10**9),)]),)
 
     monkeypatch.setattr(catalog, "LESSONS", (Lesson,))
+    calls = [check("99.2", lambda n: n + 1, seed=seed).call for seed in (0, 0, 1)]
+    assert calls[0] == calls[1] != calls[2]
 
-    def spy(n):
-        drawn.append(n)
-        return n
 
-    for seed in (0, 0, 1):
-        check("99.2", spy, seed=seed)
-    assert drawn[0] == drawn[1] != drawn[2]
+def test_a_check_writes_down_what_was_tried(sample, monkeypatch, tmp_path):
+    monkeypatch.setenv("D2LPART_PROGRESS", str(tmp_path / "progress.json"))
+
+    def unwritten(n):
+        raise NotImplementedError
+
+    assert check("99.1", unwritten).kind == "missing"
+    assert check("99.1", 3).kind == "not callable"
+    assert load() == {}
+    check("99.1", lambda n: n + 1, seed=5)
+    entry = load()["99.1"]
+    assert (entry.tries, entry.passed, entry.seed) == (1, None, 5)
+    check("99.1", identity)
+    entry = load()["99.1"]
+    assert (entry.tries, entry.tries_to_pass, entry.kind) == (2, 2, "right")
+
+
+def test_an_endless_function_is_told_in_bounded_time(sample, monkeypatch):
+    monkeypatch.setattr(guard, "LIMIT", 0.5)
+
+    def endless(n):
+        while True:
+            pass
+
+    result = check("99.1", endless)
+    assert (result.kind, result.call) == ("endless", "identity(1)")
 
 
 def test_a_learners_kernel_loads_neither_the_builder_nor_widgets():

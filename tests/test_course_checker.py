@@ -273,7 +273,9 @@ def test_a_rule_of_its_own_accepts_every_right_answer():
     assert judge(CUT, lambda costs: [1, len(costs) - 1]).ok
     assert judge(CUT, lambda costs: [len(costs)]).ok
     result = judge(CUT, lambda costs: [2])
-    assert result.sentence == "2 layers are placed of 3. Every layer once."
+    assert result.kind == "hard-coded"
+    assert result.sentence.endswith("2 layers are placed of 3. Every layer once.")
+    assert sentence(lambda costs: [max(costs)], CUT)[0] == "wrong"
     assert (result.call, result.expected) == ("a_cut([1, 2, 3])", "for example [2, 1]")
     assert sentence(lambda costs: (len(costs), 1), CUT) == ("misconception", "One of 2 twice.")
 

@@ -5,7 +5,8 @@ import torch
 
 from d2lpart.course.exercise import Exercise
 from d2lpart.course.feedback import CheckFailed
-from d2lpart.course.verdict import Result, show_call, show_pair, show_value
+from d2lpart.course.showing import show_call, show_pair, show_value
+from d2lpart.course.verdict import Result
 
 
 def twice(n: int) -> int:

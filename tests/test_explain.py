@@ -152,8 +152,8 @@ def test_after_an_action_without_length_a_rank_waits_and_does_not_fill():
 @pytest.mark.parametrize(("p", "m"), [(2, 3), (3, 5), (4, 4), (4, 16)])
 def test_rounding_makes_no_gaps(name, p, m):
     """Tenths have no exact sums, and 0.9 and 0.8999999999999999 are one moment."""
-    whole = simulate(build_schedule(name, p, m), {"F": 1, "B": 2})
-    tenth = simulate(build_schedule(name, p, m), {"F": 0.1, "B": 0.2})
+    whole = simulate(build_schedule(name, p, m), {"F": 1, "I": 1, "W": 1})
+    tenth = simulate(build_schedule(name, p, m), {"F": 0.1, "I": 0.1, "W": 0.1})
     for rank in range(p):
         assert [g.kind for g in tenth.gaps(rank)] == [g.kind for g in whole.gaps(rank)]
         assert [g.seconds for g in tenth.gaps(rank)] == pytest.approx(
@@ -270,3 +270,54 @@ def test_a_measured_path_goes_back_to_the_first_span():
     ]  # fmt: skip
     assert (path[0].start, path[-1].end) == (5.0, 14.0)
     assert all(a.end <= b.start for a, b in pairwise(path))
+
+
+# ---- the chain behind a gap
+
+
+def test_the_chain_behind_a_gap_in_words():
+    timeline = simulate(build_schedule("1f1b", 3, 3), EVEN, Link(0.5))
+    assert str(timeline.why(0, 0)).splitlines() == [
+        "rank 0 is idle from 3 s to 8.5 s: waits for 1B0 on rank 1",
+        "  rank 1 computes 1B0 from 6.5 s to 8.5 s, once 2B0 has arrived",
+        "  2B0 travels from rank 2 to rank 1 from 6 s to 6.5 s, once it is made",
+        "  rank 2 computes 2B0 from 4 s to 6 s, once it has done 2F0",
+        "  rank 2 computes 2F0 from 3 s to 4 s",
+    ]
+    assert timeline.why(0, timeline.gaps(0)[0]) == timeline.why(0, 0)
+    assert repr(timeline.why(0, 0)) == str(timeline.why(0, 0))
+
+
+def test_messages_without_length_are_left_out_of_a_chain():
+    naive = simulate(build_schedule("naive", 3, 1), EVEN)
+    assert str(naive.why(0, 0)).splitlines()[1] == (
+        "  rank 1 computes 1B0 from 5 s to 7 s, once 2B0 has arrived"
+    )
+    assert [str(link.action) for link in naive.why(0, 0).chain] == ["1F0", "2F0", "2B0", "1B0"]
+
+
+def test_overhead_has_no_chain():
+    overhead = measured().why(0, 0)
+    assert (overhead.gap.kind, overhead.chain) == ("overhead", ())
+    assert str(overhead) == "rank 0 is idle from 6 s to 6.5 s: overhead before 0F1"
+
+
+@given(random=st.randoms(use_true_random=False))
+def test_a_chain_covers_its_gap_without_a_hole(random, random_schedule):
+    timeline = random_timeline(random, random_schedule)
+    for rank in range(timeline.num_ranks):
+        for gap in timeline.gaps(rank):
+            chain = timeline.why(rank, gap).chain
+            assert chain[0].start <= gap.start < chain[0].end
+            assert all(a.end == b.start for a, b in pairwise(chain))
+            assert chain[-1].end == gap.end
+            assert chain[-1] == gap.cause
+
+
+@pytest.mark.parametrize("gap", [-1, 2, 9])
+def test_there_is_no_other_gap(gap):
+    timeline = simulate(build_schedule("1f1b", 2, 2), EVEN)
+    with pytest.raises(ValueError, match=f"rank 0 has 2 gaps, and none is number {gap}"):
+        timeline.why(0, gap)
+    with pytest.raises(ValueError, match="rank 0 has no such gap"):
+        timeline.why(0, timeline.gaps(1)[0])

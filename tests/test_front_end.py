@@ -1,4 +1,4 @@
-"""Each lesson opened in JupyterLab, in a real browser: it runs to its end, and a click is answered.
+"""Lessons and questions opened in JupyterLab, in a real browser: they run, and answer what is done.
 
 nbval runs the cells without a browser; only here do widgets appear and callbacks come back.
 """
@@ -49,6 +49,25 @@ SHOW = """async index => {
     notebook.activeCellIndex = index;
     await notebook.scrollToItem(index, 'start');
 }"""
+
+
+# A notebook with one question of each kind, all with hints.
+KINDS = [
+    "from d2lpart.course.questions import NumberQuestion, Option, Question\n"
+    "from d2lpart.course.several import Several\n"
+    "from d2lpart.course.ordering import Ordering\n"
+    "from d2lpart.course.placing import Placing\n"
+    "two = {'a': Option('one', 'It is 1.'), 'b': Option('two', 'It is 2.')}\n"
+    "hints = ('look', 'think', 'count')",
+    "Question('99.q1', 'Which?', two, 'b', hints=hints, worked='1 + 1 = 2')",
+    "NumberQuestion('99.q2', 'How many?', 3, 'Three.', unit='MB', hints=hints)",
+    "Several('99.q3', 'Which ones?', two, 'ab', hints=hints)",
+    "events = {'x': 'the second', 'y': 'the first'}\n"
+    "Ordering('99.q4', 'In what order?', events, 'yx', explain='y x.')",
+    "def both(placement):\n"
+    "    return None if placement == (0, 1) else 'Use both.'\n"
+    "Placing('99.q5', 'Where?', 2, 2, judge_placement=both, answer=(0, 1), explain='Both are.')",
+]
 
 
 class Lab(NamedTuple):
@@ -209,18 +228,109 @@ def answer_by_click(page: Any, index: int) -> str:
     return str(status.inner_text())
 
 
+def watch(page: Any) -> list[str]:
+    """Return a list that fills with the errors of the page's own scripts."""
+    found: list[str] = []
+    page.on("pageerror", lambda error: found.append(str(error)))
+    return found
+
+
+def open_and_run(page: Any, lab: Lab, name: str) -> list[dict[str, Any]]:
+    """Open a notebook of the lab, run all its cells, and return them; none may have failed."""
+    page.goto(lab.url(f"lab/tree/{name}") + "&reset")  # reset: without the page before
+    page.wait_for_function(IS_OPEN, arg=name, timeout=1000 * START_SECONDS)
+    finished = page.evaluate(RUN_ALL, RUN_SECONDS)
+    cells: list[dict[str, Any]] = page.evaluate(CELLS)
+    assert not errors(cells)
+    assert finished is True
+    return cells
+
+
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
 def test_a_lesson_runs_in_the_browser_and_answers_a_click(
     lesson: Path, lab: Lab, page: Any
 ) -> None:
-    page.goto(lab.url(f"lab/tree/{lesson.name}") + "&reset")  # reset: without the page before
-    page.wait_for_function(IS_OPEN, arg=lesson.name, timeout=1000 * START_SECONDS)
-    finished = page.evaluate(RUN_ALL, RUN_SECONDS)
-    cells = page.evaluate(CELLS)
-    assert not errors(cells)
-    assert finished is True
+    page_errors = watch(page)
+    cells = open_and_run(page, lab, lesson.name)
     index = choice_cell(cells)
     assert (index is None) == (choice_cell(json.loads(lesson.read_text("utf-8"))["cells"]) is None)
     if index is not None:
         assert answer_by_click(page, index).startswith(("Right.", "Not yet."))
+    assert not page_errors
+    page.evaluate(SHUT_DOWN)
+
+
+def notebook(cells: list[str]) -> str:
+    """Return a notebook of code cells as text."""
+    made = [
+        {
+            "cell_type": "code",
+            "id": f"cell-{number}",
+            "source": source,
+            "metadata": {},
+            "outputs": [],
+            "execution_count": None,
+        }
+        for number, source in enumerate(cells)
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    metadata = {"kernelspec": kernel}  # without it, the page asks for a kernel
+    return json.dumps({"cells": made, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
+
+
+def shown(page: Any, index: int) -> Any:
+    """Scroll to a cell and return its widget."""
+    page.evaluate(SHOW, index)
+    widget = page.locator(".jp-Cell.jp-mod-active .jupyter-widgets").first
+    widget.wait_for()
+    return widget
+
+
+def replies(widget: Any, start: str) -> str:
+    """Wait for a reply that starts so, and return it whole."""
+    status = widget.locator('[role="status"]', has_text=start).last
+    status.wait_for()
+    return str(status.inner_text())
+
+
+def test_questions_of_every_kind_are_answered_without_a_mouse(lab: Lab, page: Any) -> None:
+    (lab.folder / "kinds.ipynb").write_text(notebook(KINDS), "utf-8")
+    page_errors = watch(page)
+    open_and_run(page, lab, "kinds.ipynb")
+
+    choice = shown(page, 1)
+    choice.get_by_role("button", name="b", exact=True).press("Enter")
+    assert "It is 2." in replies(choice, "Right.")
+    hint = choice.get_by_role("button", name="Hint 1")
+    hint.press("Enter")
+    assert "look" in replies(choice, "Hint 1")
+    choice.get_by_role("button", name="Hint 2").press("Enter")
+    assert "think" in replies(choice, "Hint 2")
+
+    number = shown(page, 2)
+    number.get_by_role("textbox").fill("4")
+    number.get_by_role("textbox").press("Tab")
+    page.keyboard.press("Enter")  # the focus is on the button now
+    assert "4 MB is too large" in replies(number, "Not yet.")
+
+    several = shown(page, 3)
+    for box in several.get_by_role("checkbox").all():
+        box.press("Space")
+    several.get_by_role("button", name="Check").press("Enter")
+    replies(several, "Right.")
+
+    order = shown(page, 4)
+    for letter in "yx":
+        order.get_by_role("button", name=letter, exact=True).press("Enter")
+    order.get_by_role("button", name="Check").press("Enter")
+    replies(order, "Right.")
+
+    place = shown(page, 5)
+    place.get_by_role("button", name="Check").press("Enter")
+    assert "Use both." in replies(place, "Not yet.")
+    place.get_by_role("combobox").last.select_option("1")
+    place.get_by_role("button", name="Check").press("Enter")
+    assert "Both are." in replies(place, "Right.")
+
+    assert not page_errors
     page.evaluate(SHUT_DOWN)

@@ -1,10 +1,12 @@
 """The named schedules, drawn: one lane a rank, one column a unit of time, with F = B = 1."""
 
 import re
+from itertools import product
 
 import pytest
 
-from d2lpart.orders import SCHEDULES, build_schedule, gpipe, naive, one_f_one_b
+from d2lpart.orders import SCHEDULES, build_schedule, gpipe, naive
+from d2lpart.orders_1f1b import interleaved, one_f_one_b
 from d2lpart.schedule import Action, ScheduleError
 from d2lpart.simulator import simulate
 
@@ -147,8 +149,12 @@ def test_naive_repeats_one_microbatch(p, m):
 
 @pytest.mark.parametrize(("p", "m"), GRID)
 def test_all_schedules_run_the_same_actions(p, m):
-    first, *others = [build_schedule(name, p, m) for name in SCHEDULES]
-    assert all(first.position.keys() == other.position.keys() for other in others)
+    for name in SCHEDULES:
+        schedule = build_schedule(name, p, m)
+        kinds = "FIW" if name.startswith("zb") else "FB"
+        everything = product(range(schedule.num_stages), kinds, range(m))
+        assert schedule.position.keys() == set(everything)
+        assert schedule.num_stages == (2 * p if name == "zb-v" else p)
 
 
 @pytest.mark.parametrize(("p", "m"), GRID)
@@ -161,7 +167,12 @@ def test_1f1b_takes_forwards_ahead_and_then_turn_by_turn(p, m):
 
 @pytest.mark.parametrize("p", range(1, 5))
 def test_with_one_microbatch_all_schedules_are_the_naive_one(p):
-    assert naive(p, 1) == gpipe(p, 1) == one_f_one_b(p, 1)
+    assert naive(p, 1) == gpipe(p, 1) == one_f_one_b(p, 1) == interleaved(p, 1)
+
+
+@pytest.mark.parametrize(("p", "m"), GRID)
+def test_interleaved_with_one_chunk_is_1f1b(p, m):
+    assert interleaved(p, m).orders == one_f_one_b(p, m).orders
 
 
 # ---- bad names and sizes
@@ -172,7 +183,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones():
         build_schedule("gpip", 2, 2)
 
 
-@pytest.mark.parametrize("size", [0, -1, 2.0, 1.5, "2", None, True, float("nan")])
+@pytest.mark.parametrize("size", [0, -1, 2.0, 1.5, "2", True, float("nan")])
 @pytest.mark.parametrize("what", ["num_ranks", "num_microbatches", "chunks"])
 def test_a_size_is_a_whole_number_of_at_least_1(what, size):
     sizes = {"num_ranks": 2, "num_microbatches": 3} | {what: size}
@@ -181,9 +192,17 @@ def test_a_size_is_a_whole_number_of_at_least_1(what, size):
         build_schedule("gpipe", **sizes)
 
 
-def test_1f1b_has_one_stage_a_rank():
-    with pytest.raises(ValueError, match="1f1b runs one stage a rank, not 2: use chunks=1"):
-        build_schedule("1f1b", 2, 3, chunks=2)
+@pytest.mark.parametrize("name", ["1f1b", "zb-h1", "zb-h2"])
+def test_some_have_one_stage_a_rank(name):
+    with pytest.raises(ValueError, match=f"{name} runs one stage a rank, not 2: use chunks=1"):
+        build_schedule(name, 2, 3, chunks=2)
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_zb_v_has_two_stages_a_rank(chunks):
+    assert build_schedule("zb-v", 2, 3) == build_schedule("zb-v", 2, 3, chunks=2)
+    with pytest.raises(ValueError, match=f"zb-v runs two stages a rank, not {chunks}: leave"):
+        build_schedule("zb-v", 2, 3, chunks=chunks)
 
 
 def test_a_bad_size_is_no_fault_of_a_schedule():
@@ -201,7 +220,7 @@ def test_whole_numbers_of_numpy_are_whole_numbers():
 
 
 def test_a_new_schedule_joins_by_an_entry(monkeypatch):
-    monkeypatch.setitem(SCHEDULES, "mine", lambda p, m, chunks: gpipe(p, m, chunks))
+    monkeypatch.setitem(SCHEDULES, "mine", lambda p, m, chunks=1: gpipe(p, m, chunks))
     assert build_schedule("mine", 2, 3) == gpipe(2, 3)
     with pytest.raises(ValueError, match="mine"):
         build_schedule("yours", 2, 3)

@@ -16,11 +16,12 @@ import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from d2lpart.decoder import Decoder
-from d2lpart.orders import build_schedule
+from d2lpart.orders import SCHEDULES, build_schedule
 from d2lpart.pipeline import Pipeline
-from d2lpart.schedule import Schedule
+from d2lpart.stage import Stage
 
 SAMPLES, POSITIONS, VOCABULARY, WIDTH = 9, 5, 11, 8
 CLOCKS = ["wall", "virtual"]
@@ -230,21 +231,75 @@ def test_several_stages_on_a_rank(clock, name, ranks, sizes, tied):
     assert_same(gradients(model), oracle(tied, "no", "ragged", 4, False)[0])
 
 
-def with_whole_backwards(schedule):
-    """The same schedule with B where it has I, and without W."""
-    orders = [
-        [a._replace(kind="B" if a.kind == "I" else a.kind) for a in order if a.kind != "W"]
-        for order in schedule.orders
-    ]
-    return Schedule(orders, schedule.stage_to_rank)
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("tied", ["no", "ends"])
+@pytest.mark.parametrize(
+    ("name", "ranks", "sizes"),
+    [
+        ("interleaved", 1, [2, 4]),
+        ("interleaved", 2, [1, 2, 1, 2]),
+        ("interleaved", 3, [1] * 6),
+        ("zb-h1", 1, [6]),
+        ("zb-h1", 3, [2, 2, 2]),
+        ("zb-h2", 4, [1, 2, 2, 1]),
+        ("zb-v", 1, [3, 3]),
+        ("zb-v", 2, [1, 2, 1, 2]),
+        ("zb-v", 3, [1] * 6),
+    ],
+)
+def test_every_named_schedule_runs(clock, tied, name, ranks, sizes):
+    model = decoder(tied)
+    pipeline = Pipeline(model, sizes, [CPU] * ranks, schedule=name, num_microbatches=4, clock=clock)
+    result = pipeline.step(*text("ragged"))
+    assert pipeline.schedule.name == name
+    assert_same(gradients(model), oracle(tied, "no", "ragged", 4, False)[0])
+    kinds = {span.action.kind for span in result.timeline.spans}
+    assert kinds == (set("FIW") if name.startswith("zb") else set("FB"))
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_a_schedule_finds_its_own_partition(name):
+    """Without sizes, zb-v has two stages a rank and each other schedule one."""
+    pipeline = Pipeline(decoder("no"), None, [CPU] * 2, schedule=name, num_microbatches=2)
+    assert len(pipeline.stages) == (4 if name == "zb-v" else 2)
+    pipeline.step(*text("ragged"))
+
+
+def test_i_computes_no_weight_gradient_and_w_no_forward():
+    """A linear layer is one product in F, one in I for its input, one in W for its weight."""
+
+    class Products(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm):
+                self.seen.append(function)
+            return function(*args, **(kwargs or {}))
+
+    torch.manual_seed(0)
+    layers = [nn.Linear(4, 4, bias=False) for _ in range(3)]
+    stage = Stage(0, layers, 0, torch.device("cpu"))
+    stage.begin()
+    with Products() as forward:
+        outputs, held = stage.forward(torch.randn(2, 4), True, (0, 0, 0), None, True)
+    with Products() as first:
+        found, _ = stage.backward_input(held, torch.ones_like(outputs), {})
+    assert found is not None
+    assert [layer.weight.grad for layer in layers] == [None] * 3
+    with Products() as second:
+        stage.backward_weight(held, {})
+    assert [len(products.seen) for products in (forward, first, second)] == [3, 3, 3]
+    assert all(layer.weight.grad is not None for layer in layers)
 
 
 @pytest.mark.parametrize("seed", range(16))
 @pytest.mark.parametrize("tied", ["no", "ends"])
 def test_any_legal_order(seed, tied, random_schedule):
-    """Each stage adds up in the order of its own backwards, so each is held to its own loop."""
+    """Each stage adds up in the order of its own B and W, so each is held to its own loop."""
     chance = random.Random(seed)
-    schedule = with_whole_backwards(random_schedule(chance))
+    schedule = random_schedule(chance)
     model = decoder(tied)
     sizes = split(6, schedule.num_stages, "even")
     pipeline = Pipeline(model, sizes, schedule=schedule, clock=CLOCKS[seed % 2])
@@ -252,7 +307,7 @@ def test_any_legal_order(seed, tied, random_schedule):
     pipeline.step(inputs, targets)
     for stage in pipeline.stages:
         own = schedule.orders[schedule.stage_to_rank[stage.index]]
-        order = [a.microbatch for a in own if a.stage == stage.index and a.kind == "B"]
+        order = [a.microbatch for a in own if a.stage == stage.index and a.kind in "BW"]
         reference = decoder(tied)
         loop(reference, inputs, targets, schedule.num_microbatches, order=order)
         for number in range(stage.first_layer, stage.first_layer + len(stage.layers)):

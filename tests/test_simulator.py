@@ -1,5 +1,6 @@
 import math
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from d2lpart.orders import SCHEDULES, build_schedule
 from d2lpart.schedule import Action, Schedule, ScheduleError
 from d2lpart.simulator import simulate
 from d2lpart.span import Link, Transfer
+from d2lpart.timeline import Timeline
 
 GRID = [(p, m) for p in range(1, 7) for m in range(1, 10)]
 EIGHTHS = st.integers(0, 24).map(lambda n: n / 8)  # sums of these are exact
@@ -81,8 +83,9 @@ def test_starts_agree_with_relaxation_to_a_fixed_point(
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
 def test_named_schedules_agree_with_relaxation(name, p, m):
     schedule = build_schedule(name, p, m)
-    timeline = simulate(schedule, {"F": 1, "B": 2.5}, Link(0.25))
-    expected = relaxed(schedule, lambda a: 1 if a.kind == "F" else 2.5, lambda a: 0.25)
+    seconds = {"F": 1, "I": 1.5, "W": 1, "B": 2.5}
+    timeline = simulate(schedule, seconds, Link(0.25))
+    expected = relaxed(schedule, lambda a: seconds[a.kind], lambda a: 0.25)
     assert starts(timeline) == expected
 
 
@@ -179,14 +182,17 @@ def test_an_uneven_pipeline_runs_at_the_pace_of_its_slowest_stage():
 @pytest.mark.parametrize(("p", "m"), GRID)
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
 def test_a_microbatch_sends_two_messages_over_each_cut(name, p, m):
-    timeline = simulate(build_schedule(name, p, m), {"F": 1, "B": 2}, Link(0.5), boundary_bytes=8)
-    assert len(timeline.transfers) == 2 * (p - 1) * m
+    schedule = build_schedule(name, p, m)
+    timeline = simulate(schedule, {"F": 1, "I": 1, "W": 1}, Link(0.5), boundary_bytes=8)
+    ranks = schedule.stage_to_rank
+    cuts = [(a, b) for a, b in pairwise(ranks) if a != b]
+    assert len(cuts) == (2 * (p - 1) if name == "zb-v" else p - 1)
+    assert len(timeline.transfers) == 2 * len(cuts) * m
     for k in range(m):
         own = [t for t in timeline.transfers if t.action.microbatch == k]
-        forward = {(t.source, t.target) for t in own if t.action.kind == "F"}
-        backward = {(t.source, t.target) for t in own if t.action.kind == "B"}
-        assert forward == {(r, r + 1) for r in range(p - 1)}
-        assert backward == {(r + 1, r) for r in range(p - 1)}
+        forward = [(t.source, t.target) for t in own if t.action.kind == "F"]
+        backward = [(t.target, t.source) for t in own if t.action.kind in "BI"]
+        assert sorted(forward) == sorted(backward) == sorted(cuts)
 
 
 def test_stages_on_one_rank_send_no_message():
@@ -415,3 +421,42 @@ def test_simulation_and_its_reading_take_time_in_proportion_to_the_actions(count
         timeline.critical_path(), timeline.describe()
 
     assert count_calls(lambda: use(512)) < 8 * 1.1 * count_calls(lambda: use(64))
+
+
+# ---- bounds
+
+
+@given(random=st.randoms(use_true_random=False))
+def test_no_step_is_shorter_than_its_bounds(random, random_schedule):
+    """The work of the busiest rank, and the longest chain of needs, messages included."""
+    schedule = random_schedule(random)
+    seconds = {action: random.randrange(9) / 8 for action in schedule.position}
+    timeline = simulate(schedule, seconds.__getitem__, Link(0.25))
+
+    def chain(action):
+        if action not in ends:
+            rank = schedule.stage_to_rank[action.stage]
+            arrive = [
+                chain(need) + 0.25 * (schedule.stage_to_rank[need.stage] != rank)
+                for need in needs(action, schedule)
+            ]
+            ends[action] = max(arrive, default=0) + seconds[action]
+        return ends[action]
+
+    ends = {}
+    assert timeline.makespan >= max(map(chain, schedule.position))
+    assert timeline.makespan >= max(map(timeline.busy, range(schedule.num_ranks)))
+    assert timeline.makespan >= timeline.longest_rank_span()
+
+
+def test_times_can_be_read_before_any_span_is_made():
+    schedule = build_schedule("1f1b", 3, 4)
+    timeline = simulate(schedule, EVEN, Link(0.5))
+    read = timeline.makespan, timeline.idle_fraction(), timeline.bubble_overhead()
+    assert "spans" not in vars(timeline)
+    again = Timeline(timeline.spans, timeline.transfers, "predicted", schedule)
+    assert (again.makespan, again.idle_fraction(), again.bubble_overhead()) == read
+    assert again == timeline
+    assert hash(again) == hash(timeline)
+    assert again != simulate(schedule, EVEN)
+    assert [again.of_rank(r) for r in range(3)] == [timeline.of_rank(r) for r in range(3)]

@@ -11,7 +11,7 @@ from d2lpart.simulator import simulate
 from d2lpart.span import Link, Span, Transfer
 from d2lpart.timeline import Timeline
 
-EVEN = {"F": 1, "B": 2}
+EVEN = {"F": 1, "I": 1, "W": 1, "B": 2}
 GRID = [(p, m) for p in range(1, 7) for m in range(1, 10)]
 
 
@@ -151,9 +151,14 @@ def test_the_most_that_each_schedule_holds(p, m):
         name: [simulated(name, p, m).peak_in_flight(rank) for rank in range(p)]
         for name in SCHEDULES
     }
+    twice = min(m, 2 * p - 1)
     assert peaks["naive"] == [1] * p
     assert peaks["gpipe"] == [m] * p
-    assert peaks["1f1b"] == [min(m, p - rank) for rank in range(p)]
+    assert peaks["1f1b"] == peaks["interleaved"] == [min(m, p - rank) for rank in range(p)]
+    assert peaks["zb-h1"] == [min(m, p)] * p
+    assert peaks["zb-h2"] == [twice] * p
+    assert max(peaks["zb-v"]) <= min(m, p)
+    assert m < 2 * p - 1 or peaks["zb-v"] == [p] * p
 
 
 @pytest.mark.parametrize("chunks", [2, 3])
@@ -314,6 +319,26 @@ def test_two_timelines_side_by_side():
         "rank 1 idle              50.0%              20.0%",
     ]
     assert repr(both) == str(both)
+
+
+def test_the_lanes_of_two_timelines_have_one_axis():
+    """Beside a step twice as long, a step is drawn half as wide."""
+    slow = simulated("1f1b", 2, 2, {"F": 2, "B": 4})
+    assert slow.compare(simulated("gpipe", 2, 2)).lanes().splitlines() == [
+        slow.headline(),
+        "rank 0  |F0--F1--        B0------    B1------|",
+        "rank 1  |    F0--B0------F1--B1------        |",
+        simulated("gpipe", 2, 2).headline(),
+        "rank 0  |F0F1      B0--B1--                  |",
+        "rank 1  |  F0F1B0--B1--                      |",
+    ]
+
+
+def test_a_span_is_on_the_rank_of_its_stage():
+    with pytest.raises(
+        ValueError, match="the span of 1F0 is on rank 0, but its stage is on rank 1"
+    ):
+        Timeline([SPANS[0], SPANS[1]._replace(rank=0), *SPANS[2:]], [], "wall", SMALL)
 
 
 def test_timelines_of_different_sizes_can_be_compared():

@@ -11,7 +11,7 @@ from d2lpart.schedule import Schedule
 from d2lpart.simulator import simulate
 from d2lpart.span import Link
 
-EVEN = {"F": 1, "B": 2}
+EVEN = {"F": 1, "I": 1, "W": 1, "B": 2}
 
 
 @pytest.fixture
@@ -171,3 +171,37 @@ def test_others_may_read_a_trace_as_any_new_file(timeline, tmp_path):
     (tmp_path / "plain").touch()
     traced = timeline.to_perfetto(tmp_path / "step.json")
     assert traced.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+# ---- against the format
+
+
+REQUIRED = {
+    "M": {"name", "pid", "args"},
+    "X": {"name", "cat", "pid", "tid", "ts", "dur"},
+    "s": {"name", "cat", "pid", "tid", "ts", "id"},
+    "f": {"name", "cat", "pid", "tid", "ts", "id", "bp"},
+}
+
+
+@given(random=st.randoms(use_true_random=False), shared=st.sampled_from([None, "pair", "bus"]))
+def test_every_event_has_what_the_format_requires(
+    random, shared, random_schedule, tmp_path_factory
+):
+    link = Link(0.5, shared=shared)
+    timeline = simulate(random_schedule(random), lambda action: random.randrange(3), link)
+    path = timeline.to_perfetto(tmp_path_factory.getbasetemp() / "format.json")
+    lanes, arrows = {}, {}
+    for event in json.loads(path.read_text(encoding="utf-8"))["traceEvents"]:
+        assert REQUIRED[event["ph"]] <= event.keys()
+        assert min(event.get("ts", 0), event.get("dur", 0)) >= 0
+        if event["ph"] == "X":
+            assert event["ts"] >= lanes.get(event["tid"], 0)
+            lanes[event["tid"]] = event["ts"] + event["dur"]
+        elif event["ph"] in "sf":
+            arrows.setdefault(event["id"], []).append(event)
+    assert lanes.keys() == set(range(1, timeline.num_ranks + 1))
+    for start, finish in arrows.values():
+        assert (start["ph"], finish["ph"]) == ("s", "f")
+        assert start["ts"] <= finish["ts"]
+        assert start["tid"] != finish["tid"]

@@ -52,6 +52,8 @@ def kernel_environment(variant: Variant) -> dict[str, str]:
         "PYTHONHASHSEED": "0",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "D2LPART_STATIC": "1",
+        "D2LPART_PROGRESS": "off",
+        "D2LPART_SEED": "",
         "D2LPART_STRICT": "1" if variant is Variant.SOLUTION else "0",
     }
 

@@ -1,21 +1,32 @@
-"""Every question and exercise of the course, found by its id.
+"""Every question, prediction and exercise of the course, found by its id.
 
-A lesson is one module, lesson_NN.py, with two lists: QUESTIONS and EXERCISES. The ids begin with
-the lesson's number: questions are "05.q1", "05.q2", exercises "05.1", "05.2".
+A lesson is one module, lesson_NN.py, with two lists, QUESTIONS and EXERCISES, and where it has them
+PREDICTIONS, and VARIANTS: for the id of a question, a function from a random generator to the same
+question with other numbers. The ids begin with the lesson's number: questions are "05.q1",
+exercises "05.1", predictions "05.p1".
 """
 
-from collections.abc import Iterable
+import os
+import random
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from d2lpart.course import lesson_00, lesson_03, lesson_04, lesson_05
-from d2lpart.course.checker import judge
 from d2lpart.course.exercise import Exercise
+from d2lpart.course.guard import guarded_judge
+from d2lpart.course.hints import Hint, Hints, get_hint, levels
+from d2lpart.course.prediction import Guess, Prediction
+from d2lpart.course.progress_store import hints_seen, record
 from d2lpart.course.questions import BaseQuestion
 from d2lpart.course.verdict import Result
 
 LESSONS = (lesson_00, lesson_03, lesson_04, lesson_05)
 
-Item = TypeVar("Item", BaseQuestion, Exercise)
+NOT_TRIED = ("missing", "not callable")
+"""Verdicts on what is no attempt."""
+
+Item = TypeVar("Item", BaseQuestion, Exercise, Prediction)
+Variant = Callable[[random.Random], BaseQuestion]
 
 
 def questions() -> list[BaseQuestion]:
@@ -28,9 +39,71 @@ def exercises() -> list[Exercise]:
     return [item for lesson in LESSONS for item in lesson.EXERCISES]
 
 
-def question(question_id: str) -> BaseQuestion:
-    """Return a question; as the last line of a cell it shows itself."""
-    return _find("question", question_id, questions())
+def predictions() -> list[Prediction]:
+    """All predictions, in the order of the lessons."""
+    return [item for lesson in LESSONS for item in getattr(lesson, "PREDICTIONS", ())]
+
+
+def variants() -> dict[str, Variant]:
+    """Return, for the id of each question that has variants, the function that draws one."""
+    return {
+        key: draw for lesson in LESSONS for key, draw in getattr(lesson, "VARIANTS", {}).items()
+    }
+
+
+def question(question_id: str, *, seed: int | str | None = None) -> BaseQuestion:
+    """Return a question; as the last line of a cell it shows itself.
+
+    With a seed (a number, or a text such as a learner's name) it has other numbers, equal for
+    equal seeds. Where none is given, the variable D2LPART_SEED gives a whole class its seed.
+    Raises `ValueError` for an unknown id, and for a seed where the question has no variants.
+    """
+    found = _find("question", question_id, questions())
+    draw = variants().get(question_id)
+    if seed is None and draw is not None:
+        seed = os.environ.get("D2LPART_SEED") or None
+    if seed is None:
+        return found
+    if draw is None:
+        raise ValueError(
+            f"{question_id} has no variants; those that have: {', '.join(variants()) or 'none'}"
+        )
+    return draw(random.Random(f"{question_id}:{seed}"))
+
+
+def predict(prediction_id: str, guess: float | None = None) -> Guess:
+    """Note a guess, before the cell that measures; `against` then answers it.
+
+    With None, as in a notebook that nobody has filled in yet, it asks for the number.
+    """
+    return Guess(_find("prediction", prediction_id, predictions()), guess)
+
+
+def hint(item_id: str, level: int | None = None) -> Hint:
+    """Return a hint to a question or an exercise: the next one not seen yet, or that of a level.
+
+    1 to 3 are hints, each stronger; 4 is a worked solution of a different instance, if there is
+    one. What was seen is written down in the learner's progress.
+    """
+    item = _hinted(item_id)
+    if level is None:
+        level = max(1, min(hints_seen(item_id) + 1, levels(item)))
+    found = get_hint(item, level)
+    record(item_id, "hinted", level=level)
+    return found
+
+
+def hints(item_id: str) -> Hints:
+    """Return all hints to a question or an exercise; a notebook shows them folded."""
+    return Hints(_hinted(item_id))
+
+
+def _hinted(item_id: str) -> BaseQuestion | Exercise:
+    items: list[BaseQuestion | Exercise] = [*questions(), *exercises()]
+    both = {item.id: item for item in items}
+    if item_id not in both:
+        raise ValueError(f"no question or exercise {item_id!r}; those there are: {', '.join(both)}")
+    return both[item_id]
 
 
 def exercise(exercise_id: str) -> Exercise:
@@ -41,10 +114,14 @@ def exercise(exercise_id: str) -> Exercise:
 def check(exercise_id: str, learner: Any, *, seed: int = 0) -> Result:
     """Check the learner's function; `seed` draws other cases.
 
-    Never raises for what the learner wrote, unless D2LPART_STRICT is 1: then a function that is
-    not right raises `CheckFailed`.
+    It ends in bounded time whatever the function does, and writes the verdict down in the learner's
+    progress. Never raises for what the learner wrote, unless D2LPART_STRICT is 1: then a function
+    that is not right raises `CheckFailed`.
     """
-    return judge(exercise(exercise_id), learner, seed).or_raise()
+    result = guarded_judge(exercise(exercise_id), learner, seed)
+    if result.kind not in NOT_TRIED:
+        record(exercise_id, "tried", ok=result.ok, kind=result.kind, seed=seed)
+    return result.or_raise()
 
 
 def _find(what: str, wanted: str, items: Iterable[Item]) -> Item:

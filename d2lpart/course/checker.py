@@ -1,107 +1,141 @@
-"""Judges a learner's function: runs it on the cases and finds the smallest that fails."""
+"""Judges a learner's function: runs it on the cases and finds the one that tells most."""
 
+import functools
+import inspect
 import random
 from collections.abc import Callable
 from typing import Any
 
-from d2lpart.course.comparison import Difference, difference
-from d2lpart.course.diagnosis import Trial, diagnose, raised_sentence
+from d2lpart.course.diagnosis import diagnose, idea_behind, raised, same_function
 from d2lpart.course.exercise import Exercise
-from d2lpart.course.running import Outcome, learner_line, run
-from d2lpart.course.verdict import Result, show_call, show_pair, show_value
+from d2lpart.course.running import learner_line, run
+from d2lpart.course.showing import LONGEST, cut, show_call, show_error, show_pair, show_value
+from d2lpart.course.shrinking import shrunk, size
+from d2lpart.course.trials import Trial, Watch, drawn, run_cases
+from d2lpart.course.verdict import RIGHT_KIND, RUNS, Layer, Result
 
 
-def judge(exercise: Exercise, learner: Any, seed: int = 0) -> Result:
+def judge(
+    exercise: Exercise, learner: Any, seed: int = 0, *, watch: Watch = lambda *_: None
+) -> Result:
     """Return the verdict on the learner's function; never raises for what the learner wrote.
 
-    Equal seeds draw equal cases, so a verdict can be reproduced.
+    Equal seeds draw equal cases, so a verdict can be reproduced. The function runs in this thread
+    without any limit: `guard.guarded_judge` sets one.
     """
     if not callable(learner):
         got = show_value(learner)
         sentence = f"`check` takes the function `{exercise.name}` itself, not {got}."
         return Result(exercise, learner, "not callable", sentence)
     if exercise.examine:
-        return _examined(exercise, learner, seed)
-    trials = _trials(exercise, learner, seed)
-    failing = next((trial for trial in trials if trial.wrong), None)
-    if failing is None:
-        return _agreeing(exercise, learner, trials)
+        return _examined(exercise, learner, seed, watch)
+    trials = run_cases(exercise, learner, seed, watch)
+    wrong = [trial for trial in trials if trial.wrong]
+    if not wrong:
+        return _agreeing(exercise, learner, trials, seed)
+    failing = _most_telling(exercise, wrong)
     if failing.outcome.kind == "missing":
         return _missing(exercise, learner)
-    return _failing(exercise, learner, trials, failing)
+    return _failing(exercise, learner, trials, failing, seed, watch)
 
 
-def _trials(exercise: Exercise, learner: Callable[..., Any], seed: int) -> list[Trial]:
-    """Run the learner's function on every case; on the first only, if it is still to be written."""
-    trials = []
-    for args in exercise.draw_cases(seed):
-        outcome = run(learner, args)
-        expected = run(exercise.reference, args)
-        assert expected.kind == "returned", f"{exercise.id}: the reference fails on {args}"
-        wrong = _wrong(exercise, args, outcome, expected.value)
-        trials.append(Trial(args, outcome, expected.value, wrong))
-        if outcome.kind == "missing":
-            break
-    return trials
+def _most_telling(exercise: Exercise, wrong: list[Trial]) -> Trial:
+    """Return the trial to show: the example, which the reader has seen, else the smallest.
+
+    Where there are properties, it is one that fails the first of them that does not always hold.
+    """
+    first = min(trial.layer for trial in wrong)
+    those = [trial for trial in wrong if trial.layer == first or not exercise.properties]
+    if exercise.example is not None and those[0].number == 0:
+        return those[0]
+    return min(those, key=lambda trial: size(trial.args))
 
 
-def _wrong(
-    exercise: Exercise, args: tuple[Any, ...], outcome: Outcome, expected: Any
-) -> Difference | None:
-    if outcome.kind != "returned":
-        return Difference(outcome.kind, "")
-    if exercise.judge is None:
-        found = difference(outcome.value, expected, exercise.tolerance)
-    else:
-        found = _judged(exercise.judge, args, outcome.value, expected)
-    return Difference("none", "") if found and outcome.value is None else found
-
-
-def _judged(
-    rule: Callable[..., str | None], args: tuple[Any, ...], value: Any, expected: Any
-) -> Difference | None:
-    """Apply an exercise's own rule; an output it cannot even read is of the wrong type."""
-    try:
-        sentence = rule(args, value)
-    except Exception:
-        found = difference(value, expected)
-        return found if found and found.kind == "type" else Difference("type", "")
-    return Difference("value", sentence) if sentence else None
-
-
-def _failing(exercise: Exercise, learner: Any, trials: list[Trial], failing: Trial) -> Result:
+def _failing(
+    exercise: Exercise,
+    learner: Any,
+    trials: list[Trial],
+    failing: Trial,
+    seed: int,
+    watch: Watch,
+) -> Result:
+    idea = idea_behind(exercise, trials)
+    if exercise.valid and not (exercise.example is not None and failing.number == 0):
+        failing = shrunk(
+            exercise,
+            learner,
+            failing,
+            lambda trial: not idea or same_function(idea[0], [trial], exercise.tolerance),
+            watch,
+        )
     outcome = failing.outcome
     expected, got = show_pair(failing.expected, outcome.value)
-    if outcome.kind == "raised":
-        got = f"{type(outcome.error).__name__}: {outcome.error}".removesuffix(": ")
-    kind, sentence = diagnose(exercise, trials, failing)
+    if outcome.error is not None:
+        got = show_error(outcome.error)
+    kind, sentence = diagnose(exercise, learner, trials, failing, idea)
+    right = sorted((trial.args for trial in trials if not trial.wrong), key=size)
+    right_call = show_call(exercise, right[0]) if right else ""
     return Result(
         exercise,
         learner,
         kind,
         sentence,
-        call=show_call(exercise, failing.args),
-        expected=expected if exercise.judge is None else f"for example {expected}",
+        call=show_call(exercise, failing.args, drawn(exercise, seed, failing.number)),
+        expected=expected if exercise.has_one_answer else f"for example {expected}",
         got=got,
         printed=_first_lines(outcome.printed),
+        layers=_layers(exercise, failing.layer),
+        cases=(len(right), len(trials)),
+        right_call=right_call if len(right_call) <= 60 else "",
     )
 
 
-def _agreeing(exercise: Exercise, learner: Any, trials: list[Trial]) -> Result:
-    """Every output is right; what is left to look at is whether the arguments were kept."""
-    touched = next((trial for trial in trials if trial.outcome.changed), None)
-    if touched is None:
-        last = show_call(exercise, trials[-1].args)
-        largest = f", the last of them `{last}`" if len(last) <= 60 else ""
-        sentence = f"{len(trials)} cases agree with the reference{largest}."
-        return Result(exercise, learner, "right", sentence)
-    name = touched.outcome.changed[0]
-    sentence = (
-        f"The value is right, but the call changes its argument `{name}`, "
-        "which the caller may still need: work on a copy of it."
-    )
-    call = show_call(exercise, touched.args)
-    return Result(exercise, learner, "mutated", sentence, call=call)
+def _layers(exercise: Exercise, failing: int | None) -> tuple[Layer, ...]:
+    """Return the claims up to the one that fails; all of them where none does."""
+    own = [rule.claim for rule in exercise.properties if rule.must] or ["the right values"]
+    claims = [RUNS, RIGHT_KIND, *own]
+    if failing is None:
+        return tuple((claim, True) for claim in claims)
+    return (*((claim, True) for claim in claims[:failing]), (claims[failing], False))
+
+
+def _agreeing(exercise: Exercise, learner: Any, trials: list[Trial], seed: int) -> Result:
+    """Every output is right; what is left: whether the arguments were kept, and the qualities."""
+    kept = "its arguments are kept"
+    layers = _layers(exercise, None)
+    touched = [trial for trial in trials if trial.outcome.changed]
+    if touched:
+        smallest = min(touched, key=lambda trial: size(trial.args))
+        sentence = (
+            f"The value is right, but the call changes its argument "
+            f"`{smallest.outcome.changed[0]}`, which the caller may still need: work on a copy of "
+            "it."
+        )
+        call = show_call(exercise, smallest.args, drawn(exercise, seed, smallest.number))
+        layers = (*layers, (kept, False))
+        return Result(exercise, learner, "mutated", sentence, call=call, layers=layers)
+    if exercise.properties:
+        return _with_qualities(exercise, learner, trials, layers, seed)
+    last = show_call(exercise, trials[-1].args)
+    largest = f", the last of them `{last}`" if len(last) <= 60 else ""
+    sentence = f"{len(trials)} cases agree with the reference{largest}."
+    return Result(exercise, learner, "right", sentence, layers=(*layers, (kept, True)))
+
+
+def _with_qualities(
+    exercise: Exercise, learner: Any, trials: list[Trial], layers: tuple[Layer, ...], seed: int
+) -> Result:
+    """Solved; name the first quality that is missed, and the smallest case that misses it."""
+    sentence = f"{len(trials)} cases are right."
+    for claim, holds in ((rule.claim, rule.holds) for rule in exercise.properties if not rule.must):
+        for trial in sorted(trials, key=lambda trial: size(trial.args)):
+            if lacking := holds(trial.args, trial.outcome.value):
+                call = show_call(exercise, trial.args, drawn(exercise, seed, trial.number))
+                sentence = f"{sentence} But {lacking[:1].lower()}{lacking[1:].rstrip('.')}."
+                layers = (*layers, (claim, False))
+                return Result(exercise, learner, "right", sentence, call=call, layers=layers)
+        layers = (*layers, (claim, True))
+    return Result(exercise, learner, "right", sentence, layers=layers)
 
 
 def _missing(exercise: Exercise, learner: Any) -> Result:
@@ -112,24 +146,39 @@ def _missing(exercise: Exercise, learner: Any) -> Result:
     return Result(exercise, learner, "missing", sentence)
 
 
-def _examined(exercise: Exercise, learner: Any, seed: int) -> Result:
+def _examined(exercise: Exercise, learner: Any, seed: int, watch: Watch) -> Result:
     """Let the exercise's own examination run the function; its errors are told like any others."""
     assert exercise.examine is not None
     examine = exercise.examine
     rng = random.Random(f"{exercise.id}:{seed}")
-    outcome = run(lambda function: examine(function, rng), (learner,))
+    announced = _announced(exercise, learner, watch)
+    outcome = run(lambda function: examine(function, rng), (announced,))
     if outcome.kind == "missing":
         return _missing(exercise, learner)
     printed = _first_lines(outcome.printed)
     if outcome.error is not None:
-        error = f"{type(outcome.error).__name__}: {outcome.error}".removesuffix(": ")
-        sentence = raised_sentence(exercise, outcome.error, learner_line(learner, outcome.error))
-        return Result(exercise, learner, "raised", sentence, got=error, printed=printed)
+        asked = tuple(inspect.signature(exercise.reference).parameters)
+        line = learner_line(learner, outcome.error)
+        kind, sentence = raised(exercise, learner, outcome.error, line, asked)
+        error = show_error(outcome.error)
+        layers = ((RUNS, False),)
+        return Result(exercise, learner, kind, sentence, got=error, printed=printed, layers=layers)
     if outcome.value is None:
         return Result(exercise, learner, "right", "It passes the examination.")
     return Result(exercise, learner, "wrong", str(outcome.value), printed=printed)
 
 
+def _announced(exercise: Exercise, learner: Any, watch: Watch) -> Callable[..., Any]:
+    """Return the learner's function; each call of it is told first."""
+
+    @functools.wraps(learner)
+    def call(*args: Any, **named: Any) -> Any:
+        watch(show_call(exercise, args), 0, 0)
+        return learner(*args, **named)
+
+    return call
+
+
 def _first_lines(printed: str) -> str:
     lines = printed.splitlines()
-    return " / ".join(lines[:3]) + (" / …" if len(lines) > 3 else "")
+    return cut(" / ".join(lines[:3]) + (" / …" if len(lines) > 3 else ""), LONGEST)

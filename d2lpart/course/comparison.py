@@ -82,7 +82,16 @@ def _plain(value: Any) -> Any:
         value = torch.as_tensor(value) if getattr(value, "ndim", 0) else value.tolist()
     if isinstance(value, torch.Tensor) and value.ndim == 0:
         return value.item()
-    return value
+    return _without_own_rules(value)
+
+
+def _without_own_rules(value: Any) -> Any:
+    """Make a number or text of a class of its own a usual one, which equals only its equals."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__pos__(value)
+    if isinstance(value, float):
+        return float.__pos__(value)
+    return str.__str__(value) if isinstance(value, str) else value
 
 
 def _is_list(value: Any) -> bool:

@@ -9,10 +9,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from d2lpart.course.comparison import difference
 from d2lpart.course.feedback import Explanation
 
 Cases = Callable[[random.Random], Iterable[tuple[Any, ...]]]
 """Yields argument tuples, smallest first; draws the random ones from the generator given."""
+
+Holds = Callable[[tuple[Any, ...], Any], str | None]
+"""(args, output) -> None where all is well, else the sentence that says what is not."""
+
+USUAL_IMPORTS = (
+    *("math", "itertools", "functools", "collections", "random", "statistics", "heapq", "bisect"),
+    *("fractions", "operator", "typing", "dataclasses", "torch", "d2lpart"),
+)
+LONGEST_CHECK = 10.0
+"""Seconds that the check of an exercise may ask for, at most."""
 
 
 class Misconception(NamedTuple):
@@ -23,6 +34,37 @@ class Misconception(NamedTuple):
 
     function: Callable[..., Any]
     sentence: Explanation
+
+
+class Property(NamedTuple):
+    """One thing that is asked of every output: a layer of the verdict.
+
+    claim: the words for it where it is true, such as "legal schedule" or "each layer once".
+    holds: (args, output) -> None, or the sentence that says what is wrong.
+    must: False for a quality. An exercise is solved without it, and its verdict says by how much
+      it is missed: "41% idle: stage 2 is the bottleneck".
+    """
+
+    claim: str
+    holds: Holds
+    must: bool = True
+
+
+def equals(reference: Callable[..., Any], tolerance: float = 1e-6) -> Holds:
+    """Return the rule that an output is what `reference` returns; for a `Property`.
+
+    >>> equals(abs)((-3,), 3) is None
+    True
+    >>> equals(abs)((-3,), -3)
+    'expected 3'
+    """
+
+    def holds(args: tuple[Any, ...], output: Any) -> str | None:
+        expected = reference(*args)
+        found = difference(output, expected, tolerance)
+        return (found.detail or f"expected {expected!r}") if found else None
+
+    return holds
 
 
 @dataclass(frozen=True)
@@ -41,7 +83,19 @@ class Exercise:
       tolerance: as in `comparison.difference`.
       judge: (args, output) -> None, or a sentence; replaces the comparison where several outputs
         are right.
+      properties: `Property`s in the order of the verdict, qualities last; they too replace the
+        comparison, and the verdict says which of them hold already.
       show: args -> the text between the call's brackets, where their repr is no readable call.
+      valid: args -> whether they are a case. Where it is given, a failing case is made smaller.
+    For the learner:
+      task: one line that says what is asked.
+      hints: none, or three, each stronger than the one before.
+      worked: a worked solution of a different instance.
+    For the check:
+      seconds: its limit where it trains something, at most 10; progress is shown meanwhile.
+      uses_gpu: whether its cases use the GPU where there is one; it then runs in this process.
+    For the grader:
+      allowed_imports: the packages a submission may import. points: a whole number, 1 or more.
     """
 
     id: str
@@ -53,21 +107,54 @@ class Exercise:
     otherwise: Explanation = ""
     example: tuple[Any, ...] | None = None
     tolerance: float = 1e-6
-    judge: Callable[[tuple[Any, ...], Any], str | None] | None = None
+    judge: Holds | None = None
     show: Callable[..., str] | None = None
+    properties: Sequence[Property] = ()
+    valid: Callable[..., bool] | None = None
+    task: str = ""
+    hints: tuple[Explanation, ...] = ()
+    worked: Explanation = ""
+    seconds: float | None = None
+    uses_gpu: bool = False
+    allowed_imports: tuple[str, ...] = USUAL_IMPORTS
+    points: int = 1
 
     def __post_init__(self) -> None:
         if (self.cases is None) == (self.examine is None):
             raise ValueError(f"{self.id}: give either cases or examine, not both and not none")
+        self._check_rules()
+        if len(self.hints) not in (0, 3):
+            raise ValueError(f"{self.id}: {len(self.hints)} hints; give none, or three")
+        if self.seconds is not None and not 0 < self.seconds <= LONGEST_CHECK:
+            raise ValueError(
+                f"{self.id}: seconds={self.seconds}; a check lasts {LONGEST_CHECK:g} s at most: "
+                "train less"
+            )
+        if self.points < 1:
+            raise ValueError(f"{self.id}: points={self.points}; give at least 1")
+
+    def _check_rules(self) -> None:
         if self.examine and self.misconceptions:
             raise ValueError(
                 f"{self.id}: misconceptions need cases; examine says its own sentences"
             )
+        if self.properties and (self.examine or self.judge):
+            raise ValueError(
+                f"{self.id}: properties need cases and no judge; make the judge one of them"
+            )
+        must = [rule.must for rule in self.properties]
+        if must != sorted(must, reverse=True):
+            raise ValueError(f"{self.id}: qualities (must=False) come after all that must hold")
 
     @property
     def name(self) -> str:
         """The name of the function the learner writes."""
         return self.reference.__name__
+
+    @property
+    def has_one_answer(self) -> bool:
+        """Whether only what the reference returns is right, so that outputs are compared."""
+        return not (self.judge or self.properties)
 
     def draw_cases(self, seed: int) -> list[tuple[Any, ...]]:
         """Return the cases, the example first; equal seeds give equal cases."""

@@ -18,15 +18,18 @@ Not yet. It *works* 25% of the time.
 99.q1: answer with one of a, b
 """
 
+import html
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from fractions import Fraction
 from math import isfinite
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from d2lpart.course import widget
 from d2lpart.course.feedback import Explanation, Feedback, explain, inline_html
+from d2lpart.course.hints import check_hints, hints_html
+from d2lpart.course.progress_store import record
 
 
 class Option(NamedTuple):
@@ -38,10 +41,22 @@ class Option(NamedTuple):
 
 @dataclass(frozen=True)
 class BaseQuestion(ABC):
-    """What every question has: an id ("05.q1"), a stem, a check, and three ways to show itself."""
+    """What every question has: an id ("05.q1"), a stem, a check, and three ways to show itself.
 
+    hints: three, each stronger, or none. worked: the solution of the same question with other
+    numbers, for those whom the third hint has not helped. A class names its kind of controls, as
+    the widget has them.
+    """
+
+    controls: ClassVar[str]
     id: str
     stem: str
+    _: KW_ONLY
+    hints: Sequence[Explanation] = ()
+    worked: Explanation = ""
+
+    def __post_init__(self) -> None:
+        check_hints(self.id, self.hints, self.worked)
 
     @abstractmethod
     def judge(self, answer: object) -> Feedback:
@@ -59,9 +74,17 @@ class BaseQuestion(ABC):
     def example(self) -> str:
         """An answer of the right form, as Python text; not always a right one."""
 
+    def reply(self, answer: object) -> Feedback:
+        """Judge an answer and write it down in the learner's progress; never raises."""
+        feedback = self.judge(answer)
+        if feedback.understood:
+            kind = "right" if feedback.ok else "wrong"
+            record(self.id, "tried", ok=feedback.ok, kind=kind)
+        return feedback
+
     def check(self, answer: object) -> Feedback:
-        """Judge an answer. In strict mode (D2LPART_STRICT=1) a wrong one raises `CheckFailed`."""
-        return self.judge(answer).or_raise()
+        """Reply to an answer. In strict mode (D2LPART_STRICT=1), raise `CheckFailed` if wrong."""
+        return self.reply(answer).or_raise()
 
     @property
     def how(self) -> str:
@@ -80,7 +103,8 @@ class BaseQuestion(ABC):
         return (
             f'<div role="group" aria-label="Question {self.id}">'
             f"<p><b>{self.id}</b> {inline_html(self.stem)}</p>{folds}"
-            f"<p><i>Unfold a line, or run</i> <code>{self.how}</code></p></div>"
+            f"{hints_html(self)}"
+            f"<p><i>Unfold a line, or run</i> <code>{html.escape(self.how)}</code></p></div>"
         )
 
     def _repr_mimebundle_(
@@ -98,10 +122,12 @@ class Question(BaseQuestion):
     right one. Raises `ValueError` for fewer than two options or an answer that is none of them.
     """
 
+    controls = "choice"
     options: Mapping[str, Option]
     answer: str
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.options) < 2:
             raise ValueError(f"{self.id}: {len(self.options)} options; a choice needs two at least")
         if self.answer not in self.options:
@@ -151,6 +177,7 @@ class NumberQuestion(BaseQuestion):
     otherwise: the sentence for any other wrong number; a function gets the number given.
     """
 
+    controls = "number"
     answer: float | Callable[[], float]
     explain: Explanation
     unit: str = ""
@@ -171,11 +198,11 @@ class NumberQuestion(BaseQuestion):
         return Feedback(self.id, False, self._why_wrong(number))
 
     def _why_wrong(self, number: float) -> str:
+        if self.unit == "%" and 0 < abs(number) <= 1 and self._near(100 * number, self.value()):
+            return f"Give it in %: {number:g} is {100 * number:g} %."
         for wrong, sentence in self.misconceptions:
             if self._near(number, wrong() if callable(wrong) else wrong):
                 return explain(sentence)
-        if self.unit == "%" and self._near(100 * number, self.value()):
-            return f"Give it in %: {number:g} is {100 * number:g} %."
         side = "small" if number < self.value() else "large"
         amount = f"{number:g} {self.unit}".rstrip()
         more = explain(self.otherwise, number) if callable(self.otherwise) else self.otherwise

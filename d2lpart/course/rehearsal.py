@@ -106,6 +106,7 @@ def _stage(source: Path) -> Iterator[None]:
     _hide_figures()
     with contextlib.ExitStack() as stack:
         stack.enter_context(_variable("MPLBACKEND", "agg"))
+        stack.enter_context(_variable("D2LPART_PROGRESS", "off"))
         stack.enter_context(contextlib.chdir(source.parents[1]))
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         stack.enter_context(warnings.catch_warnings())

@@ -1,16 +1,25 @@
 """One call of a learner's function: on copies of the arguments, with its prints and errors kept."""
 
+import bdb
+import builtins
 import contextlib
 import copy
 import inspect
 import io
 import linecache
+import os
+import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
+from typing import Any, NoReturn, TextIO
 
+from d2lpart.course.alarm import TimeUp
 from d2lpart.course.comparison import difference
+
+PRINTS_KEPT = 10_000
+"""Characters; what a function prints after them is dropped."""
 
 
 @dataclass(frozen=True)
@@ -29,23 +38,94 @@ class Outcome:
     where: str = ""
 
 
+class NoInput(EOFError):
+    """A function that is being checked asks for input, and nobody is there to type."""
+
+
+def inline() -> bool:
+    """Tell whether D2LPART_CHECK_INLINE=1 asks for checks that a debugger can step through."""
+    return os.environ.get("D2LPART_CHECK_INLINE") == "1"
+
+
 def run(function: Callable[..., Any], args: tuple[Any, ...]) -> Outcome:
     """Call the function on deep copies of `args`; whatever it raises is part of the outcome.
+
+    Only Ctrl-C and the end of a time limit go through.
 
     >>> run(lambda costs: costs.sort(), ([2, 1],)).changed
     ('costs',)
     """
     given = copy.deepcopy(args)
-    out = io.StringIO()
     try:
-        with contextlib.redirect_stdout(out):
+        with _alone() as out:
             value = function(*given)
-    except (Exception, SystemExit) as error:
+    except (KeyboardInterrupt, TimeUp):
+        raise
+    except BaseException as error:
+        if isinstance(error, MemoryError):
+            traceback.clear_frames(error.__traceback__)  # they hold what has filled the memory
         stub = isinstance(error, NotImplementedError) and not error.args  # torch's have a message
         kind, where = "missing" if stub else "raised", learner_line(function, error)
         return Outcome(kind, printed=out.getvalue(), error=error, where=where)
     changed = _changed(function, args, given)
     return Outcome("returned", value, out.getvalue(), changed)
+
+
+class _Kept(io.StringIO):
+    """Keeps the first characters that are written, and passes all on to `echo`, if any."""
+
+    def __init__(self, echo: TextIO | None) -> None:
+        super().__init__()
+        self.echo = echo
+
+    def write(self, text: str) -> int:
+        room = PRINTS_KEPT - self.tell()
+        super().write(text[: max(0, room)])
+        if self.echo:
+            self.echo.write(text)
+        return len(text)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[_Kept]:
+    """Keep what is printed, drop what goes to standard error, and let nothing ask for input."""
+    if inline():
+        with contextlib.redirect_stdout(_Kept(sys.stdout)) as out:
+            yield out
+        return
+    with (
+        contextlib.redirect_stdout(_Kept(None)) as out,
+        contextlib.redirect_stderr(_Kept(None)),
+        _replaced(sys, "stdin", io.StringIO()),
+        _replaced(sys, "breakpointhook", _no_debugger),
+        _replaced(builtins, "input", _no_input),
+    ):
+        yield out
+
+
+@contextlib.contextmanager
+def _replaced(module: ModuleType, name: str, value: object) -> Iterator[None]:
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+def _no_input(*prompt: object) -> NoReturn:
+    raise NoInput("there is nobody to type")
+
+
+def _no_debugger(*args: object, **options: object) -> NoReturn:
+    raise bdb.BdbQuit
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Tell whether Python or torch could not get the memory that was asked for."""
+    if isinstance(error, RuntimeError):
+        return any(isinstance(arg, str) and "can't allocate memory" in arg for arg in error.args)
+    return isinstance(error, MemoryError)
 
 
 def same_outcome(a: Outcome, b: Outcome, tolerance: float) -> bool:
@@ -87,7 +167,7 @@ def _argument_name(function: Callable[..., Any], index: int) -> str:
 
 def learner_line(function: Callable[..., Any], error: BaseException) -> str:
     """Return the deepest line of the learner's own code in the traceback, as words."""
-    code = getattr(function, "__code__", None)
+    code = getattr(inspect.unwrap(function), "__code__", None)
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if code and frame.filename == code.co_filename]
     if not own or own[-1].lineno is None:

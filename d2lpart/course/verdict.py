@@ -5,22 +5,43 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from d2lpart.course.exercise import Exercise
 from d2lpart.course.feedback import CheckFailed, inline_html, status_html, strict
 
-LONGEST = 300
+KINDS = {
+    "right": "the exercise is solved",
+    "missing": "the function is still to be written",
+    "not callable": "what was handed over is no function",
+    "signature": "it takes other arguments than it is asked to",
+    "raised": "it raises an error",
+    "memory": "it asks for more memory than a check has",
+    "died": "it ends or crashes the process it runs in",
+    "endless": "it has not ended when the time is up",
+    "none": "it returns nothing",
+    "type": "its value is of another kind",
+    "nan": "its value is not a number",
+    "hard-coded": "it knows one answer, and does not look at its arguments",
+    "misconception": "it follows a wrong idea that the exercise names",
+    "wrong": "its value is wrong in another way",
+    "mutated": "its value is right, but an argument is changed",
+}
+"""Every kind of verdict, and what it says."""
+
+RUNS, RIGHT_KIND = "it runs", "the right kind of value"
+
+Layer = tuple[str, bool]
+"""A claim, and whether it is true."""
 
 
 @dataclass(frozen=True)
 class Result:
     """What a check answers; true when the exercise is solved.
 
-    kind: "right", or what went wrong: "missing", "not callable", "raised", "none", "type", "nan",
-    "mutated", "hard-coded", "misconception", "wrong". call: the failing call as Python text;
-    expected, got: its values as text. sentence: the one sentence to go on with. printed: what the
-    learner's function printed in that call.
+    kind: one of `KINDS`. sentence: the one sentence to go on with. call: the failing call as Python
+    text; expected, got: its values as text. printed: what the learner's function printed in that
+    call. layers: what is asked, in order, as pairs (claim, whether it is true), up to the first
+    that is not. cases: how many cases are right, of how many; (0, 0) where none were counted.
+    right_call: one of those that are right.
     """
 
     exercise: Exercise
@@ -31,6 +52,9 @@ class Result:
     expected: str = ""
     got: str = ""
     printed: str = ""
+    layers: tuple[Layer, ...] = ()
+    cases: tuple[int, int] = (0, 0)
+    right_call: str = ""
 
     @property
     def ok(self) -> bool:
@@ -48,12 +72,29 @@ class Result:
     def facts(self) -> list[tuple[str, str]]:
         """The failing case, as pairs of a label and its text; no empty ones."""
         rows = [
+            *self._layer_rows(),
             ("call", self.call),
             ("expected", self.expected),
             ("got", self.got),
             ("printed", self.printed),
+            ("right in", self._share()),
         ]
         return [(label, text) for label, text in rows if text]
+
+    def _layer_rows(self) -> list[tuple[str, str]]:
+        """Return what holds and what does not, where the exercise has properties of its own."""
+        if not self.exercise.properties:
+            return []
+        own = [layer for layer in self.layers if layer not in ((RUNS, True), (RIGHT_KIND, True))]
+        holds, lacks = (", ".join(c for c, true in own if true is want) for want in (True, False))
+        return [("holds", holds), ("not yet", lacks)]
+
+    def _share(self) -> str:
+        right, all_cases = self.cases
+        if not 0 < right < all_cases:
+            return ""
+        such = f"{':' if right == 1 else ', such as'} {self.right_call}" if self.right_call else ""
+        return f"{right} of {all_cases} cases{such}"
 
     def __repr__(self) -> str:
         facts = [f"  {label:<9} {text}" for label, text in self.facts()]
@@ -81,55 +122,3 @@ class Result:
             return self.learner
         print(f"{self.exercise.id}: the course's `{self.exercise.name}` stands in for yours.")
         return self.exercise.reference
-
-
-def show_value(value: Any) -> str:
-    """Write a value so that it can be compared by eye: short floats, tensors with their shape.
-
-    >>> show_value(2 / 3), show_value([0.5, 1]), show_value(torch.zeros(2))
-    ('0.666667', '[0.5, 1]', 'tensor of shape (2,): [0, 0]')
-    """
-    text = _shown(_in_words, value)
-    return text if len(text) <= LONGEST else text[: LONGEST - 2] + " …"
-
-
-def _shown(write: Callable[[Any], str], value: Any) -> str:
-    """Return `write(value)`; what cannot be written, such as 10**5000, goes by its type."""
-    try:
-        return write(value)
-    except Exception:
-        return f"a value of type {type(value).__name__} that cannot be shown"
-
-
-def _in_words(value: Any) -> str:
-    if isinstance(value, torch.Tensor) and value.ndim > 0:
-        entries = f": {_short(value.tolist())}" if value.numel() <= 16 else ""
-        return f"tensor of shape {tuple(value.shape)}{entries}"
-    return _short(value)
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if type(value) is list:
-        return "[" + ", ".join(_short(item) for item in value) + "]"
-    return repr(value)
-
-
-def show_pair(expected: Any, got: Any) -> tuple[str, str]:
-    """Write two values; in full where their short forms would look alike."""
-    short = show_value(expected), show_value(got)
-    full = _shown(repr, expected), _shown(repr, got)
-    return full if short[0] == short[1] and max(map(len, full)) <= LONGEST else short
-
-
-def show_call(exercise: Exercise, args: tuple[Any, ...]) -> str:
-    """Write the call that reproduces a case, such as `idle_fraction(2, 3)`."""
-    text = exercise.show(*args) if exercise.show else ", ".join(_literal(arg) for arg in args)
-    return f"{exercise.name}({text})"
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, torch.Tensor) and value.numel() <= 64:
-        return f"torch.tensor({value.tolist()})"
-    return repr(value)

@@ -1,0 +1,80 @@
+"""How far a long check has come: one line that renews itself, where somebody looks at it.
+
+In a notebook it is an output that IPython updates, on a terminal a line that is written over.
+Where output is not interactive, or D2LPART_STATIC is 1, nothing is shown.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+from d2lpart.course.widget import live_kernel
+
+Show = Callable[[int, int, float], None]
+"""show(cases done, of all cases or 0, seconds since the start)."""
+
+WIDTH = 20
+
+
+def line(title: str, done: int, total: int, elapsed: float, limit: float) -> str:
+    """Return the line: a bar of the cases done, or of the time where cases are not counted.
+
+    >>> line("05.1", 5, 10, 2.0, 10.0)
+    '05.1 [##########··········] 5 of 10 cases, 2 of 10 s'
+    >>> line("05.1", 0, 0, 2.0, 10.0)
+    '05.1 [####················] 2 of 10 s'
+    """
+    share = done / total if total else min(1.0, elapsed / limit)
+    full = round(WIDTH * share)
+    cases = f"{done} of {total} cases, " if total else ""
+    return f"{title} [{'#' * full}{'·' * (WIDTH - full)}] {cases}{elapsed:.0f} of {limit:g} s"
+
+
+@contextlib.contextmanager
+def bar(title: str, limit: float) -> Iterator[Show]:
+    """Yield the function that shows the line; the line is taken away at the end."""
+    if os.environ.get("D2LPART_STATIC") == "1":
+        yield lambda done, total, elapsed: None
+    elif live_kernel():
+        with _in_notebook(title, limit) as show:
+            yield show
+    elif sys.stdout.isatty():
+        with _on_terminal(title, limit) as show:
+            yield show
+    else:
+        yield lambda done, total, elapsed: None
+
+
+@contextlib.contextmanager
+def _on_terminal(title: str, limit: float) -> Iterator[Show]:
+    terminal = sys.stdout  # a check keeps what is printed while it runs, so hold on to this one
+    longest = 0
+
+    def show(done: int, total: int, elapsed: float) -> None:
+        nonlocal longest
+        text = line(title, done, total, elapsed, limit)
+        longest = max(longest, len(text))
+        terminal.write(f"\r{text:<{longest}}")
+        terminal.flush()
+
+    try:
+        yield show
+    finally:
+        terminal.write(f"\r{'':<{longest}}\r")
+        terminal.flush()
+
+
+@contextlib.contextmanager
+def _in_notebook(title: str, limit: float) -> Iterator[Show]:
+    from IPython.display import display
+
+    handle = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def show(done: int, total: int, elapsed: float) -> None:
+        handle.update({"text/plain": line(title, done, total, elapsed, limit)}, raw=True)
+
+    try:
+        yield show
+    finally:
+        handle.update({"text/plain": ""}, raw=True)

@@ -1,0 +1,99 @@
+"""A question that asks for an order: what comes first, and what may change places.
+
+>>> q = Ordering("99.q4", "One step on two ranks: in which order?",
+...     {"a": "1F0", "b": "0B0", "c": "0F0", "d": "1B0"}, answer="cadb",
+...     because={("d", "b"): "The loss is behind stage 1, so its backward comes first."},
+...     explain="Forward through the stages, and back.")
+>>> q.check("cabd")
+Not yet. b) 0B0 stands before d) 1B0. The loss is behind stage 1, so its backward comes first.
+>>> q.check("c, a, d, b")
+Right. Forward through the stages, and back.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from d2lpart.course.feedback import Explanation, Feedback, explain
+from d2lpart.course.questions import BaseQuestion
+
+
+@dataclass(frozen=True, repr=False)
+class Ordering(BaseQuestion):
+    """Events to be put in order.
+
+    items: a letter for each event, in the order shown. answer: the letters in one right order.
+    explain: the sentence for a right answer. before: pairs of letters (first, second) that must
+    stand so; every other order is free. Not given: only the order of `answer` is right.
+    because: for a pair (first, second), the sentence for an answer that has them the other way
+    round; it is looked up in the order it is written, so put the most telling pair first.
+    Raises `ValueError` where answer, before or because do not fit the items.
+    """
+
+    controls = "order"
+    items: Mapping[str, str]
+    answer: Sequence[str]
+    explain: Explanation
+    before: Sequence[tuple[str, str]] | None = None
+    because: Mapping[tuple[str, str], Explanation] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        keys = ", ".join(self.items)
+        if len(self.items) < 2 or any(len(key) != 1 for key in self.items):
+            raise ValueError(f"{self.id}: items {keys}; give two at least, each with one letter")
+        if sorted(self.answer) != sorted(self.items):
+            raise ValueError(f"{self.id}: the answer {self.answer!r} does not order {keys}")
+        if wrong := [pair for pair in self._rules() if not self._stands(pair, self.answer)]:
+            raise ValueError(
+                f"{self.id}: the answer {self.answer!r} breaks its own rule {wrong[0]}"
+            )
+        if strange := [pair for pair in self.because if not set(pair) <= set(self.items)]:
+            raise ValueError(f"{self.id}: {strange[0]} in because are no items of {keys}")
+
+    def _rules(self) -> list[tuple[str, str]]:
+        if self.before is not None:
+            return list(self.before)
+        return list(combinations(self.answer, 2))
+
+    @staticmethod
+    def _stands(pair: tuple[str, str], order: Sequence[str]) -> bool:
+        places = list(order)
+        return places.index(pair[0]) < places.index(pair[1])
+
+    def judge(self, answer: object) -> Feedback:
+        """Return the feedback to an answer of any type; never raises."""
+        order = self._read(answer)
+        if order is None:
+            text = f"{self.id}: answer with all of {', '.join(self.items)}, each once, in order"
+            return Feedback(self.id, False, text, False)
+        broken = [pair for pair in self._rules() if not self._stands(pair, order)]
+        if not broken:
+            return Feedback(self.id, True, explain(self.explain))
+        known = [pair for pair in self.because if pair in broken]
+        first, second = known[0] if known else broken[0]
+        why = explain(self.because[first, second]) if known else ""
+        fact = f"{second}) {self.items[second]} stands before {first}) {self.items[first]}."
+        return Feedback(self.id, False, f"{fact} {why}".rstrip())
+
+    def _read(self, answer: object) -> list[str] | None:
+        if not isinstance(answer, Iterable):
+            return None
+        parts = [str(part).strip().lower() for part in answer]
+        order = [part for part in parts if part not in ("", ",", ">", "-")]
+        return order if sorted(order) == sorted(self.items) else None
+
+    def lines(self) -> list[str]:
+        """Return what is given, as lines of plain text."""
+        return [f"{key}) {text}" for key, text in self.items.items()] + ["(put them in order)"]
+
+    def folded(self) -> list[tuple[str, Feedback]]:
+        """Return what the static page unfolds."""
+        shown = ", ".join(f"{key}) {self.items[key]}" for key in self.answer)
+        right = Feedback(self.id, True, f"{shown}. {explain(self.explain)}")
+        return [("Show a right order", right)]
+
+    def example(self) -> str:
+        """Return an answer of the right form that gives nothing away."""
+        order = "".join(self.items)
+        return f'"{order[::-1] if self.judge(order).ok else order}"'

@@ -1,0 +1,71 @@
+"""Saved: the tensors that autograd saves in one forward, so that some can be let go before others.
+
+A backward lets go of everything that a graph has saved, or of nothing. Half a backward needs a
+finer way: every saved tensor lies in a box, the graph holds the box, and a box can be emptied.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+class Box:
+    """One saved tensor."""
+
+    __slots__ = ("counts", "done", "tensor", "version")
+
+    def __init__(self, tensor: Tensor, counts: bool) -> None:
+        self.tensor: Tensor | None = tensor.detach()  # with its graph it would hold itself
+        self.version = tensor._version
+        self.counts = counts
+        self.done = False  # read by a node that does not run again
+
+
+class Saved:
+    """The tensors saved in one forward."""
+
+    def __init__(self) -> None:
+        self._boxes: list[Box] = []
+        self._sparing = 0
+
+    @contextmanager
+    def saving(self, counts: Callable[[Tensor], bool] = lambda tensor: True) -> Iterator[None]:
+        """Box what autograd saves in this context; `counts` says which tensors `let_go` returns."""
+
+        def pack(tensor: Tensor) -> Box:
+            box = Box(tensor, counts(tensor))
+            self._boxes.append(box)
+            return box
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, self._unpack):
+            yield
+
+    def _unpack(self, box: Box) -> Tensor:
+        tensor = box.tensor
+        assert tensor is not None, "a node that was done with its tensors runs again"
+        if tensor._version != box.version:  # torch leaves this check to whoever saves
+            raise RuntimeError(
+                f"a tensor of shape {tuple(tensor.shape)} that the backward needs has been "
+                f"modified by an inplace operation: it was saved at version {box.version}, and is "
+                f"now at version {tensor._version}; use operations that are not in place"
+            )
+        box.done = not self._sparing
+        return tensor
+
+    def spare(self, change: int) -> None:
+        """Count the nodes under way whose tensors are to be read again: one more, or one less."""
+        self._sparing += change
+
+    def let_go(self) -> list[Tensor]:
+        """Empty the boxes of nodes that do not run again, and return what the others hold.
+
+        Call it once: from then on a box lasts as long as its node.
+        """
+        for box in self._boxes:
+            if box.done:
+                box.tensor = None
+        left = [box.tensor for box in self._boxes if box.tensor is not None and box.counts]
+        self._boxes.clear()
+        return left
