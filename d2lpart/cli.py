@@ -10,8 +10,9 @@ import sys
 from collections.abc import Sequence
 
 from d2lpart.course import progress_table
+from d2lpart.course.grading import command as grading
 
-COMMANDS = (progress_table,)
+COMMANDS = (progress_table, grading)
 
 WRONG_INPUT = 2
 INTERRUPTED = 130

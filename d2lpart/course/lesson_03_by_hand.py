@@ -1,6 +1,5 @@
 """Lesson 03: its two exercises whose functions are watched at work, not judged by their outputs."""
 
-import copy
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +10,8 @@ from torch.nn.functional import mse_loss
 
 from d2lpart.course.comparison import type_words
 from d2lpart.course.exercise import Exercise
+from d2lpart.course.lesson_03_trials import Shares, Weights, follow, split, two_stages
+from d2lpart.course.observing import observe
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -27,63 +28,53 @@ def split_backward(
     return loss
 
 
-class _Watched(nn.Module):
-    """A stage that keeps what came in."""
-
-    def __init__(self, stage: nn.Module) -> None:
-        super().__init__()
-        self.stage = stage
-        self.seen: list[Tensor] = []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.seen.append(x)
-        return self.stage(x)
-
-
 def _examine_split(function: Callable[..., Any], rng: random.Random) -> str | None:
     for samples in (1, 3, rng.randint(4, 9)):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(rng.randrange(2**31))
-            first, second = nn.Sequential(nn.Linear(3, 4), nn.Tanh()), nn.Linear(4, 2)
+            stages = nn.Sequential(nn.Linear(3, 4), nn.Tanh()), nn.Linear(4, 2)
             inputs, targets = torch.randn(samples, 3), torch.randn(samples, 2)
-        found = _split_sentence(function, first, second, inputs, targets)
+        weights = [weight.detach() for stage in stages for weight in stage.parameters()]
+        found = _split_sentence(function, weights, inputs, targets)
         if found:
             return found
     return None
 
 
 def _split_sentence(
-    function: Callable[..., Any], first: nn.Module, second: nn.Module, inputs: Tensor, y: Tensor
+    function: Callable[..., Any], weights: Weights, inputs: Tensor, targets: Tensor
 ) -> str | None:
     """Run the function on two stages, and say what is wrong with what it leaves, if anything."""
-    uncut = copy.deepcopy(nn.Sequential(first, second))
-    expected = mse_loss(uncut(inputs), y)
+    first, second = two_stages(weights)
+    expected = mse_loss(second(first(inputs)), targets)
     expected.backward()
-    watched = _Watched(second)
-    loss = function(first, watched, inputs, y, mse_loss)
-    return (
-        _message_sentence(watched, _ratio(first, uncut[0]))
-        or _gradient_sentence("second", second, uncut[1])
-        or _gradient_sentence("first", first, uncut[0])
-        or _loss_sentence(loss, expected.item())
-        or _again_sentence(
-            lambda: function(first, watched, inputs, y, mse_loss),
-            [(first, uncut[0]), (second, uncut[1])],
-        )
+    right = {
+        "first": [weight.grad for weight in first.parameters()],
+        "second": [weight.grad for weight in second.parameters()],
+    }
+    seen = observe(split, function, weights, inputs, targets, 1)
+    found = (
+        _message_sentence(seen, _ratio(seen["first"], right["first"]))
+        or _gradient_sentence("second", seen["second"], right["second"])
+        or _gradient_sentence("first", seen["first"], right["first"])
+        or _loss_sentence(seen["loss"], expected.item())
     )
+    if found:
+        return found
+    twice = observe(split, function, weights, inputs, targets, 2)
+    return _again_sentence({name: _ratio(twice[name], right[name]) for name in right})
 
 
-def _message_sentence(second: _Watched, ratio: float) -> str | None:
-    if not second.seen:
+def _message_sentence(seen: dict[str, Any], ratio: float) -> str | None:
+    if not seen["entered"]:
         return "`second` was called 0 times: run it on what `first` hands over."
-    message = next((seen for seen in second.seen if seen.grad_fn is not None), second.seen[-1])
-    if message.grad_fn is not None:
+    if seen["history"]:
         return (
-            f"What enters `second` still has its history ({message.grad_fn.name()}), so the two "
-            f"stages share one graph, and the backward of `second` runs on into `first`. "
+            f"What enters `second` still has its history ({seen['history']}), so the two stages "
+            f"share one graph, and the backward of `second` runs on into `first`. "
             f"{_effect(ratio)} Only numbers cross a cut."
         )
-    if not any(seen.requires_grad for seen in second.seen):
+    if not seen["asks"]:
         return (
             "What enters `second` asks for no gradient (requires_grad is False), so there are 0 "
             "numbers to send back to `first`."
@@ -97,26 +88,28 @@ def _effect(ratio: float) -> str:
     return f"The gradients of `first` come out {ratio:.3g} times as large as they should."
 
 
-def _ratio(module: nn.Module, uncut: nn.Module) -> float:
-    """Return how many times as large the gradients are as the uncut model's; 0 for none."""
-    got = [p.grad for p in module.parameters() if p.grad is not None]
-    norm = sum(float(gradient.norm()) for gradient in got)
-    return norm / sum(float(p.grad.norm()) for p in uncut.parameters() if p.grad is not None)
+Gradients = Sequence[Tensor | None]
 
 
-def _gradient_sentence(name: str, module: nn.Module, uncut: nn.Module) -> str | None:
-    pairs = list(zip(module.parameters(), uncut.parameters(), strict=True))
-    missing = sum(p.grad is None for p, _ in pairs)
+def _ratio(got: Gradients, right: Gradients) -> float:
+    """Return how many times as large gradients are as the uncut model's; 0 for none."""
+    ours, theirs = (sum(float(g.norm()) for g in own if g is not None) for own in (got, right))
+    return ours / theirs
+
+
+def _gradient_sentence(name: str, got: Gradients, right: Gradients) -> str | None:
+    missing = sum(gradient is None for gradient in got)
     if missing:
         after = {
             "second": "Which call of `backward` fills them?",
             "first": "The message has a gradient by now; it has to go on into `first`.",
         }
-        return f"{missing} of {len(pairs)} weights of `{name}` have no gradient. {after[name]}"
-    if all(torch.allclose(p.grad, q.grad, 1e-4, 1e-6) for p, q in pairs):  # type: ignore[arg-type]
+        return f"{missing} of {len(got)} weights of `{name}` have no gradient. {after[name]}"
+    pairs = zip(got, right, strict=True)
+    if all(torch.allclose(g, r, 1e-4, 1e-6) for g, r in pairs):  # type: ignore[arg-type]
         return None
     return (
-        f"The gradients of `{name}` are not those of the uncut model: {_ratio(module, uncut):.3g} "
+        f"The gradients of `{name}` are not those of the uncut model: {_ratio(got, right):.3g} "
         f"times as large. Which gradient did its backward start from?"
     )
 
@@ -133,13 +126,9 @@ def _loss_sentence(loss: Any, expected: float) -> str | None:
     return None
 
 
-def _again_sentence(
-    run: Callable[[], Any], stages: Sequence[tuple[nn.Module, nn.Module]]
-) -> str | None:
-    """Run once more: the gradients of a second micro-batch are to be added."""
-    run()
-    ratios = [_ratio(module, uncut) for module, uncut in stages]
-    name, ratio = max(zip(("first", "second"), ratios, strict=True), key=lambda r: abs(r[1] - 2))
+def _again_sentence(ratios: dict[str, float]) -> str | None:
+    """Judge two calls: the gradients of a second micro-batch are to be added."""
+    name, ratio = max(ratios.items(), key=lambda pair: abs(pair[1] - 2))
     if abs(ratio - 2) < 1e-3:
         return None
     return (
@@ -164,52 +153,13 @@ def tied_step(home: nn.Parameter, shadows: Sequence[nn.Parameter], optimizer: An
         shadow.data.copy_(home.data)
 
 
-class _Descent:
-    """Plain gradient descent on one weight: w − 0.5 · gradient. It counts its steps."""
-
-    def __init__(self, weight: nn.Parameter) -> None:
-        self.weight = weight
-        self.param_groups = [{"params": [weight], "lr": 0.5}]
-        self.steps = 0
-
-    def step(self, closure: None = None) -> None:
-        self.steps += 1
-        with torch.no_grad():
-            if self.weight.grad is not None:
-                self.weight.sub_(0.5 * self.weight.grad)
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        self.weight.grad = None
-
-
-Shares = Sequence[float | None]
-
-
-def _follow(function: Callable[..., Any], steps: Sequence[Shares]) -> tuple[list[list[float]], int]:
-    """Run the function after each step's backward.
-
-    Return the weights that it leaves each time, home first, and how often the optimizer stepped.
-    """
-    home = nn.Parameter(torch.tensor([8.0]))
-    weights = [home, *(nn.Parameter(torch.tensor([8.0])) for _ in steps[0][1:])]
-    optimizer = _Descent(home)
-    left = []
-    for shares in steps:
-        for weight, share in zip(weights, shares, strict=True):
-            if share is not None:  # as autograd does: what is there is added to
-                gradient = torch.tensor([float(share)])
-                weight.grad = gradient if weight.grad is None else weight.grad + gradient
-        function(home, weights[1:], optimizer)
-        left.append([weight.item() for weight in weights])
-    return left, optimizer.steps
-
-
 def _examine_tied(function: Callable[..., Any], rng: random.Random) -> str | None:
     a, b, c = rng.sample(range(2, 8), 3)
     easy: list[Shares] = [[a, b], [b, c], [c, a]]
     hard: list[Shares] = [[a, b, c], [b, None, a], [None, c, b]]
     for steps in (easy, hard):
-        (got, count), (wanted, once_each) = _follow(function, steps), _follow(tied_step, steps)
+        got, count = observe(follow, function, steps)
+        wanted, once_each = follow(tied_step, steps)
         if got != wanted:
             return _tied_sentence(steps, got, wanted)
         if count != once_each:

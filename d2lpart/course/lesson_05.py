@@ -1,13 +1,21 @@
 """Lesson 05: worker idle time; its questions on a naive step. The rest has its own files."""
 
-from d2lpart.course.lesson_05_exercises import EXERCISES
-from d2lpart.course.lesson_05_facts import naive, pass_seconds, sent, slow_link, step
-from d2lpart.course.lesson_05_microbatches import MICROBATCH_QUESTIONS
-from d2lpart.course.questions import BaseQuestion, NumberQuestion, Option, Question
+from d2lpart import Link
+from d2lpart.course.exercise import Exercise
+from d2lpart.course.help import with_help
+from d2lpart.course.lesson_05_exercises import ALL
+from d2lpart.course.lesson_05_facts import naive, sent, slow_link, step
+from d2lpart.course.lesson_05_help import EXERCISE_HELP, HELP
+from d2lpart.course.lesson_05_microbatches import MICROBATCH_QUESTIONS, PREDICTIONS
+from d2lpart.course.lesson_05_variants import VARIANTS, faster, hops, uneven, waiting
+from d2lpart.course.questions import BaseQuestion, Option, Question
+from d2lpart.course.several import Several
 
-__all__ = ["EXERCISES", "QUESTIONS"]
+__all__ = ["EXERCISES", "PREDICTIONS", "QUESTIONS", "VARIANTS"]
 
-QUESTIONS: list[BaseQuestion] = [
+EXERCISES: list[Exercise] = with_help(ALL, EXERCISE_HELP)
+
+_QUESTIONS: list[BaseQuestion] = [
     Question(
         "05.q1",
         "12 layers on 3 GPUs, four consecutive layers each, and the mini-batch passes through in "
@@ -43,34 +51,7 @@ QUESTIONS: list[BaseQuestion] = [
         },
         answer="a",
     ),
-    NumberQuestion(
-        "05.q2",
-        "Predict: three ranks; each forward takes 1 s, each backward 2 s. Rank 0 has ended its "
-        "forward. How many seconds until its backward can start?",
-        answer=lambda: naive(3).gaps(0)[0].seconds,
-        unit="s",
-        tolerance=0.01,
-        explain=lambda: (
-            f"Forward of stages 1 and 2, then backward of stages 2 and 1: 1 + 1 + 2 + 2 = "
-            f"{naive(3).gaps(0)[0].seconds:g} s."
-        ),
-        misconceptions=[
-            (2, "You count the two forwards behind it, 1 + 1. Where does the backward begin?"),
-            (4, "You count the two backwards, 2 + 2. Which actions come before them?"),
-            (
-                8,
-                lambda: (
-                    f"One action too many: rank 0's own backward of 2 s is work. The step ends at "
-                    f"{naive(3).makespan:g} s."
-                ),
-            ),
-            (
-                3,
-                "That is stage 1 alone, 1 + 2. But stage 1 in turn waits for stage 2.",
-            ),
-        ],
-        otherwise="Write down what runs between 0F0 and 0B0, and add it up.",
-    ),
+    waiting(num_ranks=3, forward=1, backward=2),
     Question(
         "05.q3",
         "The same model on eight ranks in place of four, stages even, the mini-batch in one piece. "
@@ -100,39 +81,7 @@ QUESTIONS: list[BaseQuestion] = [
         },
         answer="c",
     ),
-    NumberQuestion(
-        "05.q4",
-        "Predict: three ranks, and the stage of rank 1 is twice as heavy as the others. What part "
-        "of the time of all ranks together is idle?",
-        answer=lambda: 100 * step("naive", (1, 2, 1)).idle_fraction(),
-        unit="%",
-        tolerance=0.5,
-        explain=lambda: (
-            f"One of three works at any moment, whoever it is: "
-            f"{step('naive', (1, 2, 1)).idle_fraction():.1%}, as with even stages."
-        ),
-        misconceptions=[
-            (
-                50,
-                lambda: (
-                    f"That is rank 1 alone, {step('naive', (1, 2, 1)).idle_fraction(1):.0%}. The "
-                    f"other two idle more, {step('naive', (1, 2, 1)).idle_fraction(0):.0%} each."
-                ),
-            ),
-            (
-                75,
-                lambda: (
-                    f"That is each light rank, {step('naive', (1, 2, 1)).idle_fraction(0):.0%}. "
-                    f"The heavy one idles less, {step('naive', (1, 2, 1)).idle_fraction(1):.0%}."
-                ),
-            ),
-            (
-                100 / 3,
-                "That is the share in which a rank works: 1 of 3 at any moment.",
-            ),
-        ],
-        otherwise="How many of the three lanes are blank at any one moment?",
-    ),
+    uneven([1, 2, 1]),
     Question(
         "05.q5",
         "We measure the idle time of naive steps on the wall clock, for 1 to 8 ranks. Where will "
@@ -169,26 +118,7 @@ QUESTIONS: list[BaseQuestion] = [
         },
         answer="a",
     ),
-    NumberQuestion(
-        "05.q6",
-        "A forward pass takes 1 s on one device. We cut the model evenly over 4 ranks; a message "
-        "takes 0.03 s from rank to rank. How long does one forward pass take now?",
-        answer=lambda: pass_seconds(4, 0.03),
-        unit="s",
-        tolerance=0.004,
-        explain=lambda: (
-            f"4 × 0.25 s, one after another, and 3 × 0.03 s on the way: "
-            f"{pass_seconds(4, 0.03):.2f} s."
-        ),
-        misconceptions=[
-            (0.25, "Each rank computes for 0.25 s, but in turns: 4 × 0.25 s."),
-            (0.34, "You let all four compute at once. Stage 1 needs what stage 0 makes in 0.25 s."),
-            (1, "The compute is right, 4 × 0.25 s. The messages take 0.03 s each."),
-            (1.12, "You count 4 messages. Between 4 ranks there are 3 cuts."),
-            (1.18, "That is 6 messages, forward and backward. We ask for the forward alone."),
-        ],
-        otherwise="Add up the compute of the four ranks, and the messages between them.",
-    ),
+    hops(num_ranks=4, hop=0.03),
     Question(
         "05.q7",
         "A decoder of 13B parameters on 4 GPUs, one sequence of 2,048 positions, naive. Over a "
@@ -219,30 +149,44 @@ QUESTIONS: list[BaseQuestion] = [
         },
         answer="a",
     ),
-    NumberQuestion(
-        "05.q8",
-        "Four even stages, naive: each rank computes for 3 s, the step takes 12 s. We replace the "
-        "device of rank 2 by one that is twice as fast. How long does the step take now?",
-        answer=lambda: step("naive", (1, 1, 0.5, 1)).makespan,
-        unit="s",
-        tolerance=0.05,
-        explain=lambda: (
-            f"Rank 2's turn gets 1.5 s shorter, the other three take theirs as before: "
-            f"{step('naive', (1, 1, 0.5, 1)).makespan:g} s."
-        ),
-        misconceptions=[
-            (6, "That would be four faster devices. Three of the turns still take 3 s each."),
-            (9, "That would be a device that needs no time at all. Its turn of 3 s is halved."),
-            (
-                12,
+    faster(num_ranks=4, turn=3, times=2),
+    Several(
+        "05.q12",
+        "Four even ranks, naive. What makes a larger part of all their time idle? Tick all that "
+        "do.",
+        {
+            "a": Option(
+                "More ranks for the same model.",
                 lambda: (
-                    f"Rank 2 idles for {naive(4).idle(2):g} of 12 s, but in the other "
-                    f"{naive(4).busy(2):g} s everybody waits for it."
+                    f"{naive(4).idle_fraction():.0%} becomes {naive(8).idle_fraction():.1%} with 8."
                 ),
             ),
-            (1.5, "That is what is saved, and also what rank 2 takes now. The step has 4 turns."),
-        ],
-        otherwise="Four turns, one after another. Which of them changes, and by how much?",
+            "b": Option(
+                "One stage made twice as heavy.",
+                lambda: (
+                    f"Its own rank idles less, the others more; together "
+                    f"{step('naive', (1, 2, 1, 1)).idle_fraction():.0%}, as before."
+                ),
+            ),
+            "c": Option(
+                "A slower link.",
+                lambda: (
+                    f"While a message is on its way nobody works: with 0.5 s a hop "
+                    f"{step('naive', (1, 1, 1, 1), link=Link(0.5)).idle_fraction():.0%}."
+                ),
+            ),
+            "d": Option(
+                "Devices that are all twice as fast.",
+                lambda: (
+                    f"The step takes {step('naive', [0.5] * 4).makespan:g} s in place of "
+                    f"{naive(4).makespan:g} s, and the idle part is "
+                    f"{step('naive', [0.5] * 4).idle_fraction():.0%} of that, too."
+                ),
+            ),
+        },
+        answer="ac",
     ),
     *MICROBATCH_QUESTIONS,
 ]
+
+QUESTIONS: list[BaseQuestion] = with_help(_QUESTIONS, HELP)

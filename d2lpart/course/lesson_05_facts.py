@@ -30,12 +30,12 @@ def pass_seconds(num_ranks: int, hop: float) -> float:
     return max(span.end for span in spans if span.action.kind == "F")
 
 
-def slow_link() -> Timeline:
-    """A 13B decoder (40 blocks, width 5120, 2048 positions) on 4 A100 over 12.5 GB/s."""
+def slow_link(times: float = 1) -> Timeline:
+    """A 13B decoder (40 blocks, width 5120, 2048 positions) on 4 A100 over 12.5 GB/s or less."""
     s, h = 2048, 5120
     seconds = 10 * (24 * s * h**2 + 4 * s**2 * h) / 156e12
     durations = {"F": seconds, "B": 2 * seconds}
-    link = Link(bandwidth=12.5e9)
+    link = Link(bandwidth=12.5e9 / times)
     return simulate(build_schedule("naive", 4, 1), durations, link, boundary_bytes=2 * s * h)
 
 

@@ -1,44 +1,39 @@
 """Lesson 05: worker idle time; its questions about micro-batches and the bubble."""
 
 from d2lpart.course.lesson_05_facts import HEAVY, forward, gpipe, with_faster
-from d2lpart.course.questions import BaseQuestion, NumberQuestion, Option, Question
+from d2lpart.course.lesson_05_variants import pipelined
+from d2lpart.course.prediction import Prediction
+from d2lpart.course.questions import BaseQuestion, Option, Question
+
+PREDICTIONS = [
+    Prediction(
+        "05.p1",
+        "Twelve layers on four ranks, 16 micro-batches, measured. What part of the time is idle, "
+        "in %?",
+        unit="%",
+        tolerance=4,
+        ideas=[
+            (16, "That is the formula, which takes even stages for granted."),
+            (75, "That is one micro-batch."),
+        ],
+        lesson="The formula is a lower bound for even stages; uneven ones, and actions whose "
+        "durations scatter, add to it.",
+    ),
+    Prediction(
+        "05.p2",
+        "Stage 2 of four twice as heavy, 16 micro-batches. What part of all time is idle, in %?",
+        unit="%",
+        tolerance=3,
+        ideas=[
+            (16, "That is even stages. In a naive step a heavy stage changed nothing; here?"),
+            (75, "That is the naive step."),
+        ],
+        lesson="Ranks that work at once all wait for the slowest.",
+    ),
+]
 
 MICROBATCH_QUESTIONS: list[BaseQuestion] = [
-    NumberQuestion(
-        "05.q9",
-        "Predict: four even stages, and the mini-batch goes through in 16 micro-batches. What part "
-        "of the time is idle?",
-        answer=lambda: 100 * gpipe(16).idle_fraction(),
-        unit="%",
-        tolerance=0.5,
-        explain=lambda: (
-            f"A rank works in 16 of 16 + 4 − 1 = 19 slots; {gpipe(16).idle_fraction():.1%} is idle."
-        ),
-        misconceptions=[
-            (
-                75 / 16,
-                lambda: (
-                    f"You divide 75% by 16. The 3 blank slots stay, the step has 19: "
-                    f"{1 - gpipe(16).idle_fraction():.0%} of it is work."
-                ),
-            ),
-            (
-                3 / 16 * 100,
-                lambda: (
-                    f"You set the 3 blank slots against the 16 of work: idle/ideal, "
-                    f"{gpipe(16).bubble_overhead():.2%}. The step has all 19."
-                ),
-            ),
-            (75, "That is one micro-batch. With 16, rank 0 works on while rank 1 begins."),
-            (
-                1600 / 19,
-                "That is the part in which a rank works, 16 of 19 slots. We ask for the rest.",
-            ),
-            (3 / 20 * 100, "Close: the step has 16 + 4 − 1 slots, not 20."),
-        ],
-        otherwise="Count the slots of the step, and those in which one rank works. The last rank "
-        "begins late, the first one ends late.",
-    ),
+    pipelined(num_ranks=4, num_microbatches=16),
     Question(
         "05.q10",
         "Four ranks, four micro-batches. A colleague's tool reports a bubble of 75%, your timeline "

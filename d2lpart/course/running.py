@@ -166,7 +166,13 @@ def _argument_name(function: Callable[..., Any], index: int) -> str:
 
 
 def learner_line(function: Callable[..., Any], error: BaseException) -> str:
-    """Return the deepest line of the learner's own code in the traceback, as words."""
+    """Return the deepest line of the learner's own code in the traceback, as words.
+
+    An error that comes from another process brings the words along, as `learner_line`.
+    """
+    told = getattr(error, "learner_line", None)
+    if isinstance(told, str):
+        return told
     code = getattr(inspect.unwrap(function), "__code__", None)
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if code and frame.filename == code.co_filename]

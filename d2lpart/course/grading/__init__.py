@@ -1,0 +1,1 @@
+"""Grading submitted notebooks: a child process runs the learner's code, its parent judges."""

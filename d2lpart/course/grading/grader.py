@@ -1,0 +1,205 @@
+"""Grades submitted notebooks: each runs in a child of its own, and is judged here."""
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from d2lpart.course.catalog import exercises
+from d2lpart.course.checker import judge
+from d2lpart.course.exercise import Exercise
+from d2lpart.course.grading.child_process import Child, ChildFailed, Limits
+from d2lpart.course.grading.library import Library, make_library
+from d2lpart.course.grading.proxy import Proxy
+from d2lpart.course.grading.submission import (
+    CodeCell,
+    SubmissionError,
+    exercises_in,
+    given_cells,
+    read_cells,
+)
+
+NOTEBOOKS = Path(__file__).resolve().parents[3] / "exercises"
+NO_ANSWER = "no answer"
+FAILURES = {"timeout": "endless", "crashed": "died", "garbled": "died"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a submission's answer to one exercise.
+
+    kind: as in `verdict.KINDS`; besides, "no answer" where the function is not there, "import"
+    where its cell imports what is not allowed, and "unreadable" where the file is no notebook.
+    seconds: how long the verdict took. seed: with it the cases can be drawn again.
+    """
+
+    submission: str
+    exercise: str
+    points: int
+    of: int
+    kind: str
+    sentence: str
+    call: str = ""
+    seconds: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to grade and how: one for all submissions of a run."""
+
+    folder: Path
+    seed: int
+    ids: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class Graded:
+    """All rows of one submission, and what the confinement was found to prevent (or not)."""
+
+    rows: list[Row]
+    prevented: dict[str, bool]
+
+
+def grade(paths: Sequence[Path], order: Order, workers: int = 2) -> Iterator[Graded]:
+    """Yield the rows of each submission, in the order of `paths`; never raises for what is in one.
+
+    The workers are processes of the grader; each submission runs in a child of one of them.
+    """
+    with tempfile.TemporaryDirectory(prefix="d2lpart-") as place:
+        library = make_library(Path(place))
+        given = given_cells(NOTEBOOKS)
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(
+            min(workers, len(paths)), spawn, torch.set_num_threads, (1,)
+        ) as pool:
+            waiting = [pool.submit(grade_one, path, order, library, given) for path in paths]
+            try:
+                for one in waiting:
+                    yield one.result()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+def grade_one(path: Path, order: Order, library: Library, given: frozenset[str]) -> Graded:
+    """Return the rows of one submission."""
+    name = path.relative_to(order.folder).as_posix()
+    known = exercises()
+    asked = [exercise for exercise in known if exercise.id in order.ids]
+    try:
+        cells = read_cells(path, given)
+    except SubmissionError as error:
+        return Graded(_rows(name, asked or known[:0], "unreadable", str(error), order), {})
+    found = asked or exercises_in(cells, known)
+    if not found:
+        sentence = "no exercise of the course is in it"
+        return Graded(_rows(name, found, "unreadable", sentence, order), {})
+    session = _Session(cells, found, order, library)
+    try:
+        rows = [session.row(name, exercise) for exercise in found]
+    finally:
+        session.end()
+    return Graded(rows, session.prevented)
+
+
+def _rows(
+    name: str, found: Sequence[Exercise], kind: str, sentence: str, order: Order
+) -> list[Row]:
+    """Return a row without points for each exercise, or one for the whole file."""
+    ids = [(exercise.id, exercise.points) for exercise in found] or [("", 0)]
+    return [Row(name, id_, 0, of, kind, sentence, seed=order.seed) for id_, of in ids]
+
+
+class _Session:
+    """A submission under way; a child that one exercise has ended is started again for the next."""
+
+    def __init__(
+        self, cells: Sequence[CodeCell], found: Sequence[Exercise], order: Order, library: Library
+    ) -> None:
+        self.order, self.library = order, library
+        self.cells = [[cell.number, cell.given, cell.source] for cell in cells]
+        self.allowed = sorted({name for exercise in found for name in exercise.allowed_imports})
+        self.child: Child | None = None
+        self.functions: list[str] = []
+        self.raised: dict[str, str] = {}
+        self.reports: list[dict[str, Any]] = []
+        self.prevented: dict[str, bool] = {}
+
+    def end(self) -> None:
+        """End the child, if there is one."""
+        if self.child:
+            self.child.end()
+            self.child = None
+
+    def row(self, name: str, exercise: Exercise) -> Row:
+        """Return the row of one exercise."""
+        start = time.monotonic()
+        row = Row(name, exercise.id, 0, exercise.points, "", "", seed=self.order.seed)
+        try:
+            self._start()
+            row = self._judged(row, exercise)
+        except ChildFailed as failure:
+            row = replace(row, kind=FAILURES[failure.kind], sentence=_while_loading(failure))
+        if row.kind in FAILURES.values():
+            self.end()
+        return replace(row, seconds=round(time.monotonic() - start, 3))
+
+    def _start(self) -> None:
+        """Start the child and let it run the cells."""
+        if self.child:
+            return
+        self.child = Child(self.library, self.order.limits)
+        self.prevented = self.child.prevented
+        seconds = self.order.limits.load_seconds
+        self.reports = self.child.ask({"cells": self.cells}, seconds)["cells"]
+        loaded = self.child.ask({"allowed": self.allowed}, seconds)
+        self.functions = [str(name) for name in loaded["functions"]]
+        self.raised = {str(number): str(text) for number, text in dict(loaded["raised"]).items()}
+
+    def _judged(self, row: Row, exercise: Exercise) -> Row:
+        if exercise.name not in self.functions:
+            return self._absent(row, exercise.name)
+        assert self.child
+        proxy = Proxy(self.child, exercise.name, self.order.limits.exercise_seconds)
+        result = judge(exercise, proxy.function(), self.order.seed)
+        if proxy.failure:
+            kind, sentence = FAILURES[proxy.failure.kind], _while_judging(proxy)
+            return replace(row, kind=kind, sentence=sentence, call=result.call)
+        points = exercise.points if result.ok else 0
+        kind, sentence = result.kind, result.sentence
+        return replace(row, points=points, kind=kind, sentence=sentence, call=result.call)
+
+    def _absent(self, row: Row, function: str) -> Row:
+        """Say why a function is not there: its cell failed, or there is none."""
+        for cell in self.reports:
+            if function not in cell["defines"]:
+                continue
+            reason = cell["trouble"] or self.raised.get(str(cell["number"]), "")
+            if reason.startswith("ForbiddenImport"):
+                module = reason.partition(": ")[2]
+                sentence = f"Cell {cell['number']} imports {module}, which is not allowed here."
+                return replace(row, kind="import", sentence=sentence)
+            if reason:
+                sentence = f"Cell {cell['number']} fails: {reason}"
+                return replace(row, kind="raised", sentence=sentence)
+        sentence = f"There is no function `{function}` after all cells have run."
+        return replace(row, kind=NO_ANSWER, sentence=sentence)
+
+
+def _while_loading(failure: ChildFailed) -> str:
+    if failure.kind == "timeout":
+        return "Its cells still run when the time for them is up."
+    return f"{failure} It had not run all cells."
+
+
+def _while_judging(proxy: Proxy) -> str:
+    if proxy.failure and proxy.failure.kind == "timeout":
+        return f"Still running after the {proxy.seconds:g} s that an exercise has."
+    return str(proxy.failure)
