@@ -14,7 +14,7 @@ import math
 
 import torch
 from d2lpart import Decoder, Link, Pipeline, build_schedule, corpus, draw, simulate
-from d2lpart.course import check
+from d2lpart.course import check, hints
 
 torch.set_num_threads(1)
 
@@ -26,12 +26,9 @@ torch.set_num_threads(1)
 # start to the last end; every rank has at least one span.
 #
 # For example `idle_fraction([(0, 0, 1), (1, 1, 2), (1, 2, 4), (0, 4, 6)])` gives 0.5.
-#
-# <details><summary>Hint 1</summary>Draw the example: two lanes, six seconds.</details>
-# <details><summary>Hint 2</summary>The box around the lanes has ranks × makespan seconds. The spans
-# fill a part of it.</details>
-# <details><summary>Hint 3</summary>The makespan is the largest end less the smallest start. Divide
-# the sum of all end − start by ranks × makespan, and take it from 1.</details>
+
+# %%
+hints("05.1")
 
 # %%
 def idle_fraction(spans):
@@ -131,14 +128,9 @@ timeline
 # *drains* (after its last), as three numbers.
 #
 # For example `gap_seconds([1, 1, 1], [2, 2, 2], 1)` gives `(1, 3, 2)`, as in the lesson.
-#
-# <details><summary>Hint 1</summary>One rank works at a time. So a rank's gap is as long as the
-# actions that run meanwhile on other ranks.</details>
-# <details><summary>Hint 2</summary>With three stages the order is 0F0 1F0 2F0 2B0 1B0 0B0. Cut this
-# list at the two actions of your rank.</details>
-# <details><summary>Hint 3</summary>Before stage r's forward run the forwards of the stages before
-# r; behind its backward run the backwards of the same stages. All that belongs to the stages after
-# r, forward and backward, lies in between.</details>
+
+# %%
+hints("05.2")
 
 # %%
 def gap_seconds(forward, backward, rank):
@@ -225,12 +217,9 @@ for rank in range(4):
 # end of the last backward.
 #
 # For example `step_seconds([1, 1, 1, 1], [2, 2, 2, 2], 0.5)` gives 15.0.
-#
-# <details><summary>Hint 1</summary>In a naive step every action and every message is on the
-# critical path.</details>
-# <details><summary>Hint 2</summary>A message crosses a cut. How many cuts do four ranks have, and
-# how often is each crossed?</details>
-# <details><summary>Hint 3</summary>All forwards, all backwards, and 2 (n − 1) hops.</details>
+
+# %%
+hints("05.3")
 
 # %%
 def step_seconds(forward, backward, hop):
@@ -309,13 +298,9 @@ for n in (2, 4, 8):
 #
 # For example `least_compute(4, 0.25, 0.8)` gives 6.0: four ranks with 0.25 s a hop need 6 s of
 # compute a step to be idle for no more than 80% of the time.
-#
-# <details><summary>Hint 1</summary>Write down idle/total with $C$ and the time $H$ of all hops.
-# Where does it end up as $C$ grows?</details>
-# <details><summary>Hint 2</summary>H = 2 (n − 1) hop, and idle = 1 − C / (n (C + H)). It falls
-# towards (n − 1)/n as C grows, and never gets there.</details>
-# <details><summary>Hint 3</summary>With b = n (1 − most_idle), solve C / (C + H) = b: C = b H /
-# (1 − b). If b is 1 or more, no C is enough.</details>
+
+# %%
+hints("05.4")
 
 # %%
 def least_compute(num_ranks, hop, most_idle):

@@ -182,6 +182,14 @@ print(ideal)
 # fewer, the **virtual** clock helps: every action really runs, alone, and is timed. Then the starts
 # are placed by the **dependency rule**, as if each rank had the hardware to itself: an action starts
 # when its rank is free and its input is there. Loss and gradients are real either way.
+#
+# How much idle time will it show? Write a number, in %, in place of `None`; or leave it and go on.
+
+# %%
+from d2lpart.course import predict
+
+guess = predict("00.p1", None)
+guess
 
 # %%
 pipeline = Pipeline(
@@ -199,6 +207,9 @@ for rank in range(4):
     here = step.timeline.idle_fraction(rank)
     print(f"rank {rank}: predicted {ideal.idle_fraction(rank):.1%} idle, measured {here:.1%}")
 print(f"all ranks: {ideal.idle_fraction():.1%} and {step.timeline.idle_fraction():.1%}")
+
+# %%
+guess.against(100 * step.timeline.idle_fraction())
 
 # %% [markdown]
 # Why does the measured pipeline not do what the formula says?
@@ -292,6 +303,15 @@ for ranks in (1, 2, 4):
 
 # %%
 question("00.q5")
+
+# %% [markdown]
+# Every question has three hints, folded underneath, and then a worked example with other numbers.
+# What you tried and passed is kept on your own disk and nowhere else; this is how far you are:
+
+# %%
+from d2lpart.course import progress
+
+progress()
 
 # %% [markdown]
 # ## To remember

@@ -292,6 +292,12 @@ for name, bandwidth in links.items():
 # for the wire. Only the last link changes the picture; its six messages take about as long as the
 # compute. A naive step sends one message at a time and has nothing to overlap it with.
 #
+# Before you go on, all that you have seen of the naive step in one question:
+
+# %%
+question("05.q12")
+
+# %% [markdown]
 # ## Buy a faster device?
 #
 # If three of four ranks always wait, it hardly seems worth speeding one up. Or does it?
@@ -344,6 +350,15 @@ question("05.q9")
 # *virtual* clock makes do with one: every action really runs, alone, and is timed; its start is
 # placed by the dependencies. So the durations are measured and the overlap is not. We take a
 # decoder of 12 layers on four ranks and a mini-batch of 16 samples, in 1 to 16 micro-batches.
+#
+# Your guess first: with 16 micro-batches, measured, what part of the time is idle? Write a number, in
+# %, in place of `None`. Or leave it; the lesson goes on either way.
+
+# %%
+from d2lpart.course import predict
+
+guess = predict("05.p1", None)
+guess
 
 # %%
 small = Decoder(vocab_size=256, width=64, num_layers=10, num_heads=4, context=32)
@@ -374,6 +389,9 @@ draw.curves(
     description="Idle part with four ranks. " + ", ".join(
         f"m = {m}: {point:.1%}, formula {3 / (m + 3):.1%}" for m, point in points.items()),
 )
+
+# %%
+guess.against(100 * points[16])
 
 # %% [markdown]
 # At $m = 1$ the point *must* lie on the line: the virtual clock places a naive step by the very rule
@@ -406,7 +424,11 @@ question("05.q10")
 # ## What breaks the cure
 #
 # You kept a result in mind: uneven stages leave the idle part of all ranks together alone. Make stage 2 of four twice as heavy,
-# first in the naive step, then with 16 micro-batches. Write down your guess for the second.
+# first in the naive step, then with 16 micro-batches. What part is idle in the second?
+
+# %%
+guess = predict("05.p2", None)
+guess
 
 # %% tags=["nbval-check-output"]
 def pipelined(*forwards):
@@ -419,6 +441,9 @@ heavy = pipelined(1, 1, 2, 1)
 for name, stages in {"even": (1, 1, 1, 1), "stage 2 heavy": (1, 1, 2, 1)}.items():
     print(f"{name:14} naive {naive(*stages).idle_fraction():.1%}   "
           f"16 micro-batches {pipelined(*stages).idle_fraction():.1%}")
+
+# %%
+guess.against(100 * heavy.idle_fraction())
 
 # %% [markdown]
 # From 15.8% to 42.9%: as idle as even stages with only 4 micro-batches. One heavy stage has eaten
