@@ -30,6 +30,9 @@ torch.set_num_threads(1)
 # %%
 hints("05.1")
 
+# %% [markdown]
+# Write it here:
+
 # %%
 def idle_fraction(spans):
     """The idle share (idle/total) of all ranks, from spans (rank, start, end) in any order."""
@@ -132,6 +135,9 @@ timeline
 # %%
 hints("05.2")
 
+# %% [markdown]
+# Write it here:
+
 # %%
 def gap_seconds(forward, backward, rank):
     """Seconds that a rank fills, waits and drains in a naive step, one stage a rank."""
@@ -221,6 +227,9 @@ for rank in range(4):
 # %%
 hints("05.3")
 
+# %% [markdown]
+# Write it here:
+
 # %%
 def step_seconds(forward, backward, hop):
     """The length of a naive step; each message between neighbouring ranks takes `hop` seconds."""
@@ -301,6 +310,9 @@ for n in (2, 4, 8):
 
 # %%
 hints("05.4")
+
+# %% [markdown]
+# Write it here:
 
 # %%
 def least_compute(num_ranks, hop, most_idle):

@@ -191,6 +191,9 @@ from d2lpart.course import predict
 guess = predict("00.p1", None)
 guess
 
+# %% [markdown]
+# And now the machine:
+
 # %%
 pipeline = Pipeline(
     decoder, [2, 1, 1, 1], ["cpu"] * 4, schedule="1f1b", num_microbatches=4, clock="virtual"
@@ -207,6 +210,9 @@ for rank in range(4):
     here = step.timeline.idle_fraction(rank)
     print(f"rank {rank}: predicted {ideal.idle_fraction(rank):.1%} idle, measured {here:.1%}")
 print(f"all ranks: {ideal.idle_fraction():.1%} and {step.timeline.idle_fraction():.1%}")
+
+# %% [markdown]
+# Your guess beside it:
 
 # %%
 guess.against(100 * step.timeline.idle_fraction())

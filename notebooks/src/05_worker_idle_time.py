@@ -360,6 +360,9 @@ from d2lpart.course import predict
 guess = predict("05.p1", None)
 guess
 
+# %% [markdown]
+# Now the four runs:
+
 # %%
 small = Decoder(vocab_size=256, width=64, num_layers=10, num_heads=4, context=32)
 inputs, targets = next(corpus().batches(batch_size=16, context=32))
@@ -389,6 +392,9 @@ draw.curves(
     description="Idle part with four ranks. " + ", ".join(
         f"m = {m}: {point:.1%}, formula {3 / (m + 3):.1%}" for m, point in points.items()),
 )
+
+# %% [markdown]
+# And your guess:
 
 # %%
 guess.against(100 * points[16])
@@ -430,6 +436,9 @@ question("05.q10")
 guess = predict("05.p2", None)
 guess
 
+# %% [markdown]
+# Both steps, even and uneven:
+
 # %% tags=["nbval-check-output"]
 def pipelined(*forwards):
     """Predict a gpipe step of 16 micro-batches, as `naive` does for one."""
@@ -441,6 +450,9 @@ heavy = pipelined(1, 1, 2, 1)
 for name, stages in {"even": (1, 1, 1, 1), "stage 2 heavy": (1, 1, 2, 1)}.items():
     print(f"{name:14} naive {naive(*stages).idle_fraction():.1%}   "
           f"16 micro-batches {pipelined(*stages).idle_fraction():.1%}")
+
+# %% [markdown]
+# Were you near?
 
 # %%
 guess.against(100 * heavy.idle_fraction())
