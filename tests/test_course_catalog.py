@@ -15,6 +15,7 @@ from d2lpart.course.feedback import CheckFailed
 from d2lpart.course.hints import levels
 from d2lpart.course.progress_store import load
 from d2lpart.course.questions import BaseQuestion, NumberQuestion, Option, Question
+from d2lpart.course.several import Several
 
 QUESTIONS = [pytest.param(item, id=item.id) for item in catalog.questions()]
 EXERCISES = [pytest.param(item, id=item.id) for item in catalog.exercises()]
@@ -46,10 +47,15 @@ def test_each_answer_is_explained_with_a_number_and_differs_from_the_others(item
         replies = [item.check(item.value())]
         for wrong, _ in item.misconceptions:
             replies.append(item.check(wrong() if callable(wrong) else wrong))
-    else:
-        assert isinstance(item, Question)
+    elif isinstance(item, Question):
         replies = [item.check(key) for key in item.options]
         assert len({option.text for option in item.options.values()}) == len(item.options)
+    else:
+        replies = [reply for _, reply in item.folded()]
+        if isinstance(item, Several):
+            assert {reply.ok for reply in replies} == {True, False}
+        assert all(re.search(r"\d", reply.text) for reply in replies), item.folded()
+        return
     assert [reply.ok for reply in replies].count(True) == 1
     assert all(reply.understood for reply in replies)
     assert len({reply.text for reply in replies}) == len(replies)

@@ -34,7 +34,7 @@ def _whole_part() -> str:
 
 
 def _starts(stage: int) -> str:
-    return f"with F = 1 s and B = 2 s, {stage}B0 starts at {facts.backward_starts(stage):g} s"
+    return f"with F = 1 s and B = 2 s, {stage}B0 starts at {facts.starts(f'{stage}B0'):g} s"
 
 
 def _kilobytes(num_stages: int = 4, bytes_per_number: int = 4) -> float:

@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from d2lpart.decoder import Decoder
 from d2lpart.microbatch import cross_entropy
 from d2lpart.orders import build_schedule
+from d2lpart.pipeline import Pipeline
 from d2lpart.simulator import simulate
 from d2lpart.timeline import Timeline
 
 
-def small_decoder(tied: bool = False) -> Decoder:
-    """Return a decoder of 4 layers, the same one every time."""
+def small_decoder(tied: bool = False, blocks: int = 2) -> Decoder:
+    """Return a decoder of 2 + `blocks` layers, the same one every time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Decoder(vocab_size=16, width=8, num_layers=2, num_heads=2, context=8, tied=tied)
+        return Decoder(vocab_size=16, width=8, num_layers=blocks, num_heads=2, context=8, tied=tied)
 
 
 def small_batch() -> tuple[Tensor, Tensor]:
@@ -31,10 +32,10 @@ def small_batch() -> tuple[Tensor, Tensor]:
     return tokens[:, :-1], tokens[:, 1:]
 
 
-def split_step(stages: Sequence[nn.Module], send_back: bool = True) -> float:
+def split_step(stages: Sequence[nn.Module], go_back: int | None = None) -> float:
     """Run one step over the stages by hand, and return the loss.
 
-    send_back: whether the gradient of a stage's input goes to the stage before it.
+    go_back: how many stages run their backward, counted from the last; None for all of them.
     """
     tokens, targets = small_batch()
     received, sent = [tokens], [stages[0](tokens)]
@@ -43,11 +44,9 @@ def split_step(stages: Sequence[nn.Module], send_back: bool = True) -> float:
         sent.append(stage(received[-1]))
     sent[-1] = cross_entropy(sent[-1], targets)
     gradient = None
-    for x, y in zip(reversed(received), reversed(sent), strict=True):
+    for x, y in list(zip(received, sent, strict=True))[::-1][:go_back]:
         y.backward(gradient)
         gradient = x.grad
-        if not send_back:
-            break
     return sent[-1].item()
 
 
@@ -65,22 +64,30 @@ def with_gradient(module: nn.Module) -> int:
 
 
 @cache
+def gone_back(ends: tuple[int, ...], go_back: int) -> list[tuple[int, int]]:
+    """Return, for each stage, how many of how many parameters have a gradient.
+
+    ends: where each stage ends, in layers. go_back: how many stages, from the last, went back.
+    """
+    model = small_decoder()
+    stages = [model[a:b] for a, b in pairwise((0, *ends))]
+    split_step(stages, go_back)
+    return [(with_gradient(part), len(list(part.parameters()))) for part in stages]
+
+
 def stage_1_alone() -> tuple[int, int, int, int]:
     """Return how many of how many parameters have a gradient when only stage 1 went back.
 
     In the order: stage 0's with a gradient, all of stage 0's, then the same of stage 1.
     """
-    model = small_decoder()
-    front, back = model[:2], model[2:]
-    split_step([front, back], send_back=False)
-    counts = [(with_gradient(part), len(list(part.parameters()))) for part in (front, back)]
-    return (*counts[0], *counts[1])
+    front, back = gone_back((2, 4), 1)
+    return (*front, *back)
 
 
 @cache
-def changed_by_cuts() -> tuple[int, int]:
-    """Return how many ways there are to cut the small decoder, and how many change a gradient."""
-    model = small_decoder()
+def changed_by_cuts(blocks: int = 2) -> tuple[int, int]:
+    """Return how many ways there are to cut a small decoder, and how many change a gradient."""
+    model = small_decoder(blocks=blocks)
     expected = uncut_gradients(model)
     ways = list(product([False, True], repeat=len(model.layers) - 1))
     changed = 0
@@ -96,13 +103,18 @@ def changed_by_cuts() -> tuple[int, int]:
 
 
 @cache
-def losses_without_sending_back(steps: int = 10, rate: float = 0.5) -> tuple[float, float]:
-    """Return the first and the last loss of a short training in which stage 0 learns nothing."""
+def losses_without_sending_back(
+    cut: int = 2, steps: int = 10, rate: float = 0.5
+) -> tuple[float, float]:
+    """Return the first and the last loss of a short training in which stage 0 learns nothing.
+
+    cut: the layers of stage 0.
+    """
     model = small_decoder()
     losses = []
     for _ in range(steps):
         model.zero_grad()
-        losses.append(split_step([model[:2], model[2:]], send_back=False))
+        losses.append(split_step([model[:cut], model[cut:]], go_back=1))
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.grad is not None:
@@ -135,23 +147,51 @@ def missing_of_tied_weight() -> float:
     return float((own - expected).norm() / expected.norm())
 
 
+def gradient_of_square(weight: float, backwards: int = 1) -> float:
+    """Return what `backwards` backwards of weight² through one graph leave in `.grad`."""
+    w = torch.tensor(weight, requires_grad=True)
+    square = w * w
+    for _ in range(backwards):
+        square.backward(retain_graph=True)
+    assert w.grad is not None
+    return w.grad.item()
+
+
 @cache
-def naive_step() -> Timeline:
-    """Return the predicted step of one micro-batch over 4 ranks: F takes 1 s, B 2 s."""
-    return simulate(build_schedule("naive", 4, 1), {"F": 1.0, "B": 2.0})
+def kept(rank: int, num_ranks: int = 4) -> tuple[int, int, int]:
+    """Return what a rank holds between its forward and its backward, in bytes.
+
+    A decoder of `num_ranks` layers is cut into stages of one layer. In the order: its weights, the
+    message it got or, on rank 0, the tokens; what its forward left behind for its backward.
+    """
+    model = small_decoder(blocks=num_ranks - 2)
+    tokens, targets = small_batch()
+    pipeline = Pipeline(
+        model.layers, [1] * num_ranks, ["cpu"] * num_ranks, schedule="naive", clock="virtual"
+    )
+    result = pipeline.step(tokens, targets)
+    weights = sum(p.nbytes for p in model.layers[rank].parameters())
+    got = [t.nbytes for t in result.timeline.transfers if t.target == rank and t.action.kind == "F"]
+    return weights, sum(got) or tokens.nbytes, result.peak_bytes[rank]
 
 
-def messages() -> int:
+@cache
+def naive_step(stages: int = 4) -> Timeline:
+    """Return the predicted step of one micro-batch over as many ranks: F takes 1 s, B 2 s."""
+    return simulate(build_schedule("naive", stages, 1), {"F": 1.0, "B": 2.0})
+
+
+def messages(stages: int = 4) -> int:
     """Count the messages of that step."""
-    return len(naive_step().transfers)
+    return len(naive_step(stages).transfers)
 
 
-def backward_starts(stage: int) -> float:
-    """Return when the backward of a stage starts in that step, in seconds."""
-    return next(s.start for s in naive_step().spans if s.action == (stage, "B", 0))
+def starts(action: str, stages: int = 4) -> float:
+    """Return when an action, such as "2B0", starts in that step, in seconds."""
+    return next(s.start for s in naive_step(stages).spans if str(s.action) == action)
 
 
-def ranks_at_once() -> int:
+def ranks_at_once(stages: int = 4) -> int:
     """Count the ranks that work at the same moment in that step, at most."""
-    spans = naive_step().spans
+    spans = naive_step(stages).spans
     return max(sum(s.start <= t.start < s.end for s in spans) for t in spans)

@@ -9,24 +9,22 @@ from d2lpart import (
     partition,
     simulate,
 )
-from d2lpart.course.lesson_04_exercises import EXERCISES
+from d2lpart.course.exercise import Exercise
+from d2lpart.course.help import with_help
+from d2lpart.course.lesson_04_exercises import ALL
+from d2lpart.course.lesson_04_help import EXERCISE_HELP, HELP
+from d2lpart.course.lesson_04_variants import VARIANTS, dealt, equal_layers, moved
+from d2lpart.course.placing import Placing
+from d2lpart.course.prediction import Prediction
 from d2lpart.course.questions import BaseQuestion, NumberQuestion, Option, Question, true_or_false
 
-__all__ = ["EXERCISES", "QUESTIONS"]
+__all__ = ["EXERCISES", "PREDICTIONS", "QUESTIONS", "VARIANTS"]
+
+EXERCISES: list[Exercise] = with_help(ALL, EXERCISE_HELP)
 
 HEAVY_FRONT = [4, 4, 4, 4] + [1] * 8
 DECODER = [1] + [10] * 12 + [40]  # the costs of an embedding, twelve blocks and a head
 MEMORY = [40] + [10] * 12 + [40]
-
-
-def _crossings(num_layers: int, num_devices: int) -> int:
-    """Crossings of layers dealt out in turn."""
-    return check_placement([layer % num_devices for layer in range(num_layers)]).crossings
-
-
-def _megabytes(crossings: int) -> float:
-    """What crosses for one sequence of 2,048 positions, width 5,120, 2 bytes a number."""
-    return 2 * crossings * 2048 * 5120 * 2 / 1e6
 
 
 def _dealt(chunks: int) -> Timeline:
@@ -67,7 +65,7 @@ PLACEMENT = [
                 "layers 1, 5, 9, …, and so on.",
                 lambda: (
                     f"The counts are equal, but no two neighbours share a device: the data "
-                    f"changes device {_crossings(24, 4)} times on its way through."
+                    f"changes device {dealt(24, 4)} times on its way through."
                 ),
             ),
             "b": Option(
@@ -102,50 +100,14 @@ PLACEMENT = [
         answer=False,
         when_true=lambda: (
             f"The devices hold {4} + {4} + {4} layers, and that is fair. But equal counts are not "
-            f"consecutive groups: {_crossings(12, 3)} of the 11 pairs of neighbours are torn apart."
+            f"consecutive groups: {dealt(12, 3)} of the 11 pairs of neighbours are torn apart."
         ),
         when_false=lambda: (
             f"Each device holds four layers, and no two of them are neighbours: "
-            f"{_crossings(12, 3)} crossings, where groups need {Partition([4] * 3).crossings}."
+            f"{dealt(12, 3)} crossings, where groups need {Partition([4] * 3).crossings}."
         ),
     ),
-    NumberQuestion(
-        "04.q3",
-        "Predict, for a model of real size: one sequence of 2,048 positions, width 5,120, 2 bytes "
-        f"a number. In consecutive groups it moves {_megabytes(2):.0f} MB in a step. How many MB "
-        "does it move when the 12 layers are dealt out to the 3 devices?",
-        answer=lambda: _megabytes(_crossings(12, 3)),
-        unit="MB",
-        tolerance=4,
-        explain=lambda: (
-            f"{_crossings(12, 3)} crossings, each with {_megabytes(1) / 2:.1f} MB forward and as "
-            f"much back: {_megabytes(_crossings(12, 3)):.0f} MB."
-        ),
-        misconceptions=[
-            (
-                lambda: _megabytes(2),
-                lambda: (
-                    f"Each device holds 4 layers as before, but what moves depends on the cuts, "
-                    f"and there are {_crossings(12, 3)} of them now."
-                ),
-            ),
-            (
-                lambda: _megabytes(12),
-                lambda: (
-                    f"There is no crossing behind the last of the 12 layers: "
-                    f"{_crossings(12, 3)} neighbours, not 12."
-                ),
-            ),
-            (
-                lambda: _megabytes(_crossings(12, 3)) / 2,
-                lambda: (
-                    f"That is the way forward. {_megabytes(_crossings(12, 3)) / 2:.0f} MB of "
-                    f"gradients come back."
-                ),
-            ),
-        ],
-        otherwise="Divide the 84 MB by the crossings of consecutive groups; count the new ones.",
-    ),
+    moved(num_layers=12, num_devices=3),
     NumberQuestion(
         "04.q4",
         "Predict: 3 micro-batches go through 3 ranks with GPipe, in consecutive groups, and "
@@ -212,27 +174,7 @@ BALANCE = [
         },
         answer="c",
     ),
-    NumberQuestion(
-        "04.q6",
-        "31 equal layers of cost 1, 8 stages. What is the smallest bottleneck there can be?",
-        answer=lambda: partition([1] * 31, 8).bottleneck([1] * 31),
-        explain=lambda: (
-            f"The mean is {31 / 8:g}, and layers do not split: 4 is the least, and seven stages "
-            f"of 4 with one of 3 reach it."
-        ),
-        misconceptions=[
-            (31 / 8, lambda: f"{31 / 8:g} is the mean. A stage holds whole layers."),
-            (3, lambda: f"Eight stages of 3 hold {8 * 3} layers. {31 - 8 * 3} are left over."),
-            (
-                10,
-                lambda: (
-                    f"Seven stages of 3, and the last gets the other {31 - 7 * 3}. Libraries have "
-                    f"done so; spread these over the stages."
-                ),
-            ),
-        ],
-        otherwise="No stage can be below the mean of all. What is the mean, and can it be reached?",
-    ),
+    equal_layers(num_layers=31, num_stages=8),
     Question(
         "04.q7",
         "A vocabulary of 4,096 tokens, width 64: the embedding is a table of 4,096 × 64 numbers, "
@@ -293,4 +235,50 @@ BALANCE = [
     ),
 ]
 
-QUESTIONS: list[BaseQuestion] = [*PLACEMENT, *BALANCE]
+UNEVEN = (5, 1, 1, 1, 1, 3)
+
+
+def _sentence(placement: tuple[int, ...]) -> str | None:
+    """Judge a placement of the uneven layers on three devices."""
+    verdict = check_placement(placement, 3)
+    if not verdict.ok:
+        return verdict.reason
+    loads = [sum(c for c, d in zip(UNEVEN, placement, strict=True) if d == k) for k in range(3)]
+    best = partition(UNEVEN, 3).bottleneck(UNEVEN)
+    if max(loads) > best:
+        return (
+            f"Consecutive groups, with loads {loads}. The fullest device sets the pace with "
+            f"{max(loads)}; {best:g} can be reached."
+        )
+    return None
+
+
+UNEVEN_LAYERS = Placing(
+    "04.q9",
+    "Six layers of costs 5, 1, 1, 1, 1, 3. Place them on three devices so that the slowest stage "
+    "is as fast as it can be.",
+    len(UNEVEN),
+    3,
+    judge_placement=_sentence,
+    answer=(0, 1, 1, 1, 2, 2),
+    explain=lambda: (
+        f"The heaviest layer alone is {max(UNEVEN)}, so no placement is better than "
+        f"{partition(UNEVEN, 3).bottleneck(UNEVEN):g}."
+    ),
+)
+
+PREDICTIONS = [
+    Prediction(
+        "04.p1",
+        "GPipe with 64 micro-batches. How many times as long does the cut by count take?",
+        unit="",
+        tolerance=0.1,
+        ideas=[
+            (1, "That is the naive step, whose ranks take turns."),
+            (1.5, "The sum of the loads counts once, the bottleneck for each micro-batch."),
+        ],
+        lesson="The more micro-batches, the nearer to the ratio of the bottlenecks, 16 : 8.",
+    )
+]
+
+QUESTIONS: list[BaseQuestion] = with_help([*PLACEMENT, *BALANCE, UNEVEN_LAYERS], HELP)

@@ -29,11 +29,13 @@ def waiting(num_ranks: int, forward: int, backward: int) -> NumberQuestion:
         misconceptions=[
             (
                 others * forward,
-                f"You count the {WORDS[others]} forwards behind it. Where does the backward begin?",
+                f"You count the {others} forwards behind, {others} × {forward} s. Where does the "
+                f"backward begin?",
             ),
             (
                 others * backward,
-                f"You count the {WORDS[others]} backwards. Which actions come before them?",
+                f"You count the {others} backwards, {others} × {backward} s. Which actions come "
+                f"before them?",
             ),
             (
                 wait + backward,

@@ -4,13 +4,13 @@
 # About 50 minutes. The lesson is [04_placement_and_balance.ipynb](../notebooks/04_placement_and_balance.ipynb).
 
 # %% [markdown]
-# Write each function in place of `raise NotImplementedError`, run its cell, then the check below it. A check that fails shows the smallest case it found and one sentence to go on with. Ranks, stages and layers count from 0. The hints unfold; each says more than the one before.
+# Write each function in place of `raise NotImplementedError`, run its cell, then the check below it. A check that fails shows the smallest case it found and one sentence to go on with. Ranks, stages and layers count from 0. The hints unfold, one inside the other; each says more than the one before, and the last shows another problem solved.
 
 # %%
 from itertools import combinations, pairwise
 
 from d2lpart import Partition, build_schedule, check_placement, draw, partition, simulate
-from d2lpart.course import check
+from d2lpart.course import check, hints
 
 # %% [markdown]
 # ## Exercise 04.1 ● (5 minutes): crossings of a placement
@@ -18,10 +18,12 @@ from d2lpart.course import check
 # A placement names the device of each layer. Write `crossings(placement)`: how many pairs of neighbouring layers lie on different devices.
 #
 # `crossings([0, 0, 1, 1, 2, 2])` is 2. There is at least one layer.
-#
-# <details><summary>Hint 1</summary>Walk from the first layer to the last, and watch the device. When does the data have to travel?</details>
-# <details><summary>Hint 2</summary>Compare each layer's device with that of the layer after it. Which layer has none after it?</details>
-# <details><summary>Hint 3</summary><code>pairwise(placement)</code> gives the pairs (a, b) of neighbours. Count those with <code>a != b</code>.</details>
+
+# %%
+hints("04.1")
+
+# %% [markdown]
+# Write it here:
 
 # %%
 def crossings(placement):
@@ -102,10 +104,12 @@ print(f"in all: {6 * len(list(combinations(range(11), 2)))} of {3**12:,}")
 # `loads` are the seconds that one micro-batch takes on each stage, forward and backward together. On every stage the forward is the same share of it. Write `step_seconds(loads, num_microbatches)`: the seconds of a GPipe step, with transfers that cost nothing.
 #
 # Three stages of 2 s and four micro-batches take 12 s. Try it from scratch before you look the formula up: draw two stages, loads 1 and 3, three micro-batches.
-#
-# <details><summary>Hint 1</summary>When is the first micro-batch through all stages?</details>
-# <details><summary>Hint 2</summary>After it the others come out one by one. The slowest stage never waits in between. How far apart are they?</details>
-# <details><summary>Hint 3</summary>The sum of the loads for the first; the largest load for each of the <code>num_microbatches - 1</code> others.</details>
+
+# %%
+hints("04.2")
+
+# %% [markdown]
+# Write it here:
 
 # %%
 def step_seconds(loads, num_microbatches):
@@ -190,10 +194,12 @@ draw.curves(
 # Write `best_sizes(costs, num_stages)`: a list with the number of layers of each stage, such that the largest load is as small as it can be. Each stage has at least one layer. Where several cuts are equally good, any of them will do.
 #
 # For `[4, 4, 4, 4] + [1] * 8` and 3 stages, `[2, 2, 8]` is right. There are at most twelve layers in each case, so you may try every cut. (`partition` would do it; write it without.)
-#
-# <details><summary>Hint 1</summary>Between n layers there are n − 1 places. How many of them do you choose?</details>
-# <details><summary>Hint 2</summary><code>combinations(range(1, len(costs)), num_stages - 1)</code> yields all choices of places. Add 0 and <code>len(costs)</code> at the ends, and each pair of neighbours is a stage.</details>
-# <details><summary>Hint 3</summary>Make the list of sizes for each choice, then <code>min(all_sizes, key=...)</code>, where the key is the largest sum of costs over a stage. <code>Partition(sizes).bottleneck(costs)</code> is that number.</details>
+
+# %%
+hints("04.3")
+
+# %% [markdown]
+# Write it here:
 
 # %%
 def best_sizes(costs, num_stages):
@@ -298,10 +304,12 @@ for name, (width, blocks, stages) in {"GPT-2": (768, 12, 4), "GPT-3": (12288, 96
 # Now each layer needs memory, too, and a device has `capacity` of it. Write `fitting_sizes(costs, memory, capacity, num_stages)`: of the cuts in which every stage fits, one with the smallest bottleneck in time. Where no cut fits, an empty list.
 #
 # `fitting_sizes([1, 2, 2, 4], [4, 2, 2, 4], 6, 2)` is `[2, 2]`: the faster `[3, 1]` needs 8 in its first stage. Full is allowed: a stage that needs 6 fits into 6.
-#
-# <details><summary>Hint 1</summary>There are two sums for each stage. One decides whether the cut is allowed, the other how good it is.</details>
-# <details><summary>Hint 2</summary>Begin with all cuts, as before. Which of them do you throw away before you look for the best? What if none is left?</details>
-# <details><summary>Hint 3</summary>Keep the sizes with <code>Partition(sizes).bottleneck(memory) &lt;= capacity</code>; then <code>min(fitting, key=..., default=[])</code>.</details>
+
+# %%
+hints("04.4")
+
+# %% [markdown]
+# Write it here:
 
 # %%
 def fitting_sizes(costs, memory, capacity, num_stages):

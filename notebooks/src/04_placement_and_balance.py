@@ -202,6 +202,15 @@ for link, bandwidth in {"NVLink 3": 300e9, "100 Gb/s network": 12.5e9, "1 Gb/s n
 question("04.q5")
 
 # %% [markdown]
+# That was one rank at a time. And with 64 micro-batches that overlap? Write how many times as long the cut by count takes, in place of `None`:
+
+# %%
+from d2lpart.course import predict
+
+guess = predict("04.p1", None)
+guess
+
+# %% [markdown]
 # Test it, and go on to micro-batches. The naive schedule sends one after another all the way through; GPipe lets them overlap. On each stage F of a micro-batch takes the load, B twice the load. So more micro-batches are more work here: compare the two cuts in one line, not one line with another.
 
 # %% tags=["nbval-check-output"]
@@ -219,6 +228,12 @@ print("                 by count  balanced  ratio")
 for schedule, m in [("naive", 1), ("naive", 8), ("gpipe", 2), ("gpipe", 8), ("gpipe", 64)]:
     a, b = (uneven(cut, schedule, m).makespan for cut in (by_count, balanced))
     print(f"{schedule:5}  m = {m:2}   {a:8.0f}  {b:8.0f}  {a / b:5.2f}")
+
+# %% [markdown]
+# The last line is your guess's:
+
+# %% tags=["nbval-check-output"]
+guess.against(uneven(by_count, "gpipe", 64).makespan / uneven(balanced, "gpipe", 64).makespan)
 
 # %% [markdown]
 # Balance matters only as far as ranks work at the same time. In turn, each micro-batch takes the sum of all loads, and a cut moves no work away. With GPipe the first micro-batch takes the sum, and each of the *m* − 1 others comes out one bottleneck later (a load is F and B together here, in the same proportion on every stage):
@@ -259,6 +274,12 @@ for name, layers, p in [("heavy front", heavy_front, 3), ("31 equal", [1] * 31, 
 # %% [markdown]
 # There is the 41 of the first page. The mean of the decoder's loads is 40.25; all its costs are whole numbers, so no bottleneck lies between 40.25 and 41. A cut that reaches 41 is the best, and needs no comparison with others.
 #
+# Now you: six layers that you can cut in your head.
+
+# %%
+question("04.q9")
+
+# %% [markdown]
 # ## How the best cut is found
 #
 # Turn the question round. Not "what is the smallest bottleneck?" but "**with no load above a limit, how many stages do I need?**" That is easy: fill a stage until the next layer does not fit, then open another. Nothing is gained by closing one early. Then raise the limit from the bound until the stages suffice.
