@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
+from torch.nn.functional import poisson_nll_loss
 
 Weights = Sequence[Tensor]
 Shares = Sequence[float | None]
@@ -42,6 +42,8 @@ def split(
 ) -> dict[str, Any]:
     """Call a function of the form of `split_backward` several times on the same two stages.
 
+    The loss is one whose arguments cannot change places.
+
     Return what entered `second` ("entered": how often; "history": its grad_fn's name, or "";
     "asks": whether it wants a gradient), the gradients of both stages, and the last loss.
     """
@@ -49,7 +51,7 @@ def split(
     watched = _Watched(second)
     loss = None
     for _ in range(calls):
-        loss = function(first, watched, inputs, targets, mse_loss)
+        loss = function(first, watched, inputs, targets, poisson_nll_loss)
     histories = [seen.grad_fn.name() for seen in watched.seen if seen.grad_fn is not None]
     return {
         "entered": len(watched.seen),

@@ -1,0 +1,96 @@
+"""Tests the checks: each mutant of a reference must fail its check, or be explained.
+
+    python -m d2lpart.course.mutation            # all exercises
+    python -m d2lpart.course.mutation 05.1 05.2
+
+A mutant that a check takes for right has survived. Either the check's cases are too weak, or the
+mutant is right as well; then `mutation_equivalents` says why.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from d2lpart.course.catalog import exercise, exercises
+from d2lpart.course.checker import judge
+from d2lpart.course.child import Say, forked
+from d2lpart.course.exercise import Exercise
+from d2lpart.course.mutants import Mutant, mutants
+from d2lpart.course.mutation_equivalents import EQUIVALENT
+
+EACH = 2.0
+"""How long a single mutant may take, in a child of its own."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """How the mutants of one exercise fared: how many there are, and which survived."""
+
+    exercise: Exercise
+    count: int
+    survivors: list[Mutant]
+
+    @property
+    def unexplained(self) -> list[Mutant]:
+        """The survivors that no sentence explains."""
+        known = EQUIVALENT.get(self.exercise.id, {})
+        return [mutant for mutant in self.survivors if mutant.text not in known]
+
+    @property
+    def stale(self) -> list[str]:
+        """Explanations of what does not survive, or is no mutant."""
+        texts = {mutant.text for mutant in self.survivors}
+        return [text for text in EQUIVALENT.get(self.exercise.id, {}) if text not in texts]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.exercise.id} {self.exercise.name}: {self.count} mutants, "
+            f"{len(self.survivors)} survive, {len(self.unexplained)} of them unexplained"
+        ]
+        lines += [f"  line {m.line}: {m.text}" for m in self.unexplained]
+        return "\n".join([*lines, *(f"  explained, but does not survive: {t}" for t in self.stale)])
+
+
+def survey(one: Exercise) -> Survey:
+    """Run the check on every mutant of the exercise's reference."""
+    found = list(mutants(one.reference))
+    return Survey(one, len(found), [found[number] for number in _survivors(one, found)])
+
+
+def _survivors(one: Exercise, found: Sequence[Mutant]) -> Iterator[int]:
+    """Yield the numbers of the mutants that the check takes for right.
+
+    They run in a child; where one of them ends it or does not end, the next child goes on behind.
+    """
+    start = 0
+    while start < len(found):
+        verdicts: dict[int, bool] = {}
+
+        def work(say: Say, first: int = start) -> None:
+            for number in range(first, len(found)):
+                say(begun=number)
+                say(number=number, ok=judge(one, found[number].function).ok)
+
+        def hear(message: dict[str, int], verdicts: dict[int, bool] = verdicts) -> None:
+            if "begun" in message:
+                verdicts[message["begun"]] = False
+            elif "number" in message:
+                verdicts[message["number"]] = bool(message["ok"])
+
+        forked(work, EACH + 0.02 * (len(found) - start), hear)
+        yield from (number for number, ok in verdicts.items() if ok)
+        start = max(verdicts, default=start) + 1
+
+
+def main(ids: Sequence[str]) -> int:
+    """Print the survey of the exercises named, or of all; 1 if anything is unexplained or stale."""
+    bad = False
+    for one in [exercise(id_) for id_ in ids] or exercises():
+        found = survey(one)
+        print(found, flush=True)
+        bad = bad or bool(found.unexplained or found.stale)
+    return int(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,90 @@
+"""Mutants of the references: how they are made, and that none passes its check unexplained."""
+
+import pytest
+
+from d2lpart.course import catalog, mutation
+from d2lpart.course.exercise import Exercise
+from d2lpart.course.mutants import mutants
+from d2lpart.course.mutation import survey
+
+
+def steps(loads, count):
+    """Return a number that has a bit of everything."""
+    total = 0
+    for load in reversed(loads):
+        total += load - 1
+    print(total)
+    return [x for x in range(count) if x > 2], -total, min(loads), loads[1:]
+
+
+def test_each_mistake_is_made_once():
+    texts = [mutant.text for mutant in mutants(steps)]
+    assert len(texts) == len(set(texts))
+    for wanted in (
+        "total = 0 -> total = 1",
+        "for load in reversed(loads): -> for load in loads:",
+        "total += load - 1 -> total += load + 1",
+        "total += load - 1 -> total += 1 - load",
+        "total += load - 1 -> total += load",
+        "total += load - 1 -> pass",
+        "print(total) -> pass",
+    ):
+        assert wanted in texts, texts
+    changed = " ".join(text.partition(" -> ")[2] for text in texts)
+    for part in ("range(count + 1)", "x >= 2", "x < 2", "max(loads)", "loads[1 + 1:]", ", total, "):
+        assert part in changed
+    assert any("[x for x in range(count)]" in text for text in texts)
+
+
+def test_a_mutant_is_a_function_of_its_own():
+    first = next(mutants(steps))
+    assert first.function.__name__ == "steps"
+    assert first.function is not steps
+    assert first.text == "print(total) -> pass"
+    assert first.line == 6
+
+
+def double(n):
+    return n + n
+
+
+def endless(n):
+    k = 0
+    while k < n:
+        k += 1
+    return k
+
+
+def test_a_weak_check_lets_mutants_survive(capsys, monkeypatch):
+    weak = Exercise("99.1", "t", double, cases=lambda rng: [(0,)], otherwise="?")
+    found = survey(weak)
+    assert {mutant.text for mutant in found.survivors} >= {"return n + n -> return n - n"}
+    assert found.unexplained == found.survivors
+    assert "survive" in str(found)
+    text = found.survivors[0].text
+    monkeypatch.setitem(mutation.EQUIVALENT, "99.1", {text: "0 is 0", "gone -> gone": "old"})
+    assert text not in [mutant.text for mutant in survey(weak).unexplained]
+    assert survey(weak).stale == ["gone -> gone"]
+    strong = Exercise("99.2", "t", double, cases=lambda rng: [(0,), (3,)], otherwise="?")
+    assert survey(strong).survivors == []
+
+
+def test_a_mutant_that_does_not_end_is_no_survivor(monkeypatch):
+    monkeypatch.setattr(mutation, "EACH", 0.3)
+    one = Exercise("99.3", "t", endless, cases=lambda rng: [(-2,), (3,)], otherwise="?")
+    found = survey(one)
+    assert found.count > 3
+    assert found.survivors == []
+
+
+@pytest.mark.parametrize("one", catalog.exercises(), ids=lambda one: one.id)
+def test_no_mutant_survives_unexplained(one):
+    found = survey(one)
+    assert found.count > 0
+    assert not found.unexplained, str(found)
+    assert not found.stale, str(found)
+
+
+def test_the_command_names_survivors(capsys):
+    assert mutation.main(["03.1"]) == 0
+    assert capsys.readouterr().out.startswith("03.1 events: ")
