@@ -17,6 +17,7 @@ COVERED = {
     "Consider a large neural network with 12 sequential layers": "04",
     "Worker Idle Time in Layer-wise Model Parallelism": "05",
     "Analyzing Efficiency in a Distributed Model": "05",
+    "Pipeline Parallelism": "06",
 }
 
 

@@ -81,13 +81,20 @@ def _failing(
         kind,
         sentence,
         call=show_call(exercise, failing.args, drawn(exercise, seed, failing.number)),
-        expected=expected if exercise.has_one_answer else f"for example {expected}",
+        expected=_shown(exercise, expected),
         got=got,
         printed=_first_lines(outcome.printed),
         layers=_layers(exercise, failing.layer),
         cases=(len(right), len(trials)),
         right_call=right_call if len(right_call) <= 60 else "",
     )
+
+
+def _shown(exercise: Exercise, expected: str) -> str:
+    """Return what was expected; nothing where the properties say it without giving it away."""
+    if exercise.properties:
+        return ""
+    return expected if exercise.has_one_answer else f"for example {expected}"
 
 
 def _layers(exercise: Exercise, failing: int | None) -> tuple[Layer, ...]:

@@ -84,7 +84,7 @@ class Exercise:
       judge: (args, output) -> None, or a sentence; replaces the comparison where several outputs
         are right.
       properties: `Property`s in the order of the verdict, qualities last; they too replace the
-        comparison, and the verdict says which of them hold already.
+        comparison. The verdict says which of them hold already, and shows no right output.
       show: args -> the text between the call's brackets, where their repr is no readable call.
       valid: args -> whether they are a case. Where it is given, a failing case is made smaller.
     For the learner:

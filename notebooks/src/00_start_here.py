@@ -336,6 +336,7 @@ progress()
 # | [03 Splitting a decoder](03_splitting_a_decoder.ipynb) | Can you cut a decoder in four and not change a single bit of the result? |
 # | [04 Placement and balance](04_placement_and_balance.ipynb) | Which layer goes where, and who decides? |
 # | [05 Worker idle time](05_worker_idle_time.ipynb) | Four ranks, and three of them always wait: why? |
+# | [06 Pipeline parallelism](06_pipeline_parallelism.ipynb) | The same work in a third of the time: what is the order worth? |
 #
 # Further reading: the section on training on multiple GPUs in *Dive into Deep Learning*
 # (chapter "Computational Performance"), and chapter 2 of *Foundations of Large Language Models*
