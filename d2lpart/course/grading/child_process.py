@@ -32,7 +32,10 @@ class Limits:
 
 
 class ChildFailed(Exception):
-    """The child cannot go on. kind: "timeout", "crashed" or "garbled"; the text says more."""
+    """The child cannot go on; the text says more.
+
+    kind: "timeout", "crashed", "garbled", or "failed" where the fault is the grader's own.
+    """
 
     def __init__(self, kind: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -91,6 +94,8 @@ class Child:
             raise ChildFailed("timeout", "The process reads no request any more.") from None
         except OSError:
             raise ChildFailed("crashed", self._last_words()) from None
+        except WireError as error:
+            raise ChildFailed("failed", f"The grader cannot ask this: {error}.") from None
         return self._receive(seconds)
 
     def _receive(self, seconds: float) -> Any:

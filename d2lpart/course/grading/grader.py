@@ -27,7 +27,10 @@ from d2lpart.course.grading.submission import (
 
 NOTEBOOKS = Path(__file__).resolve().parents[3] / "exercises"
 NO_ANSWER = "no answer"
-FAILURES = {"timeout": "endless", "crashed": "died", "garbled": "died"}
+FAILED = "failed"
+FAILURES = {"timeout": "endless", "crashed": "died", "garbled": "died", "failed": FAILED}
+JUDGING_SECONDS = 10.0
+"""On top of what an exercise has: for the grader's own work on what came back."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Row:
     """One line of the table: a submission's answer to one exercise.
 
     kind: as in `verdict.KINDS`; besides, "no answer" where the function is not there, "import"
-    where its cell imports what is not allowed, and "unreadable" where the file is no notebook.
+    where it imports what is not allowed, "unreadable" where the file is no notebook, and "failed"
+    where the grader itself failed on it: look at that one by hand.
     seconds: how long the verdict took. seed: with it the cases can be drawn again.
     """
 

@@ -5,8 +5,10 @@ printed, and arguments that were changed are changed here, too. So the judge see
 """
 
 import builtins
+import contextlib
+import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +22,14 @@ GARBLED = "What came back is no answer: does the code write where it should not?
 class Proxy:
     """The function `name` of a submission, for at most `seconds` from now on.
 
+    parameters: as `submitted_code.Cell.signatures` has them; None where they are not known.
     failure: what ended the child, if anything did; later calls then fail at once.
     """
 
     child: Child
     name: str
     seconds: float
+    parameters: Sequence[tuple[str, int, bool]] | None = None
     failure: ChildFailed | None = None
     until: float = field(init=False)
 
@@ -44,6 +48,8 @@ class Proxy:
 
         submitted.__name__ = submitted.__qualname__ = self.name
         submitted.run_trial = run_trial  # type: ignore[attr-defined]
+        with contextlib.suppress(TypeError, ValueError):  # names twice: the cell is no Python
+            submitted.__signature__ = signature_of(self.parameters)  # type: ignore[attr-defined]
         return submitted
 
     def _call(self, trial: str, args: tuple[Any, ...]) -> Any:
@@ -63,6 +69,27 @@ class Proxy:
         if error is not None:
             raise error
         return value
+
+
+def signature_of(parameters: Sequence[tuple[str, int, bool]] | None) -> inspect.Signature:
+    """Return a signature from its parameters: (name, kind as in `inspect`, has a default).
+
+    Raises `TypeError` where there are none to tell, `ValueError` where they are no signature.
+
+    >>> str(signature_of([("a", 1, False), ("b", 1, True)]))
+    '(a, b=None)'
+    """
+    if parameters is None:
+        raise TypeError("the parameters are not known")
+    kinds = list(inspect._ParameterKind)
+    return inspect.Signature(
+        [
+            inspect.Parameter(
+                name, kinds[kind], default=None if has_default else inspect.Parameter.empty
+            )
+            for name, kind, has_default in parameters
+        ]
+    )
 
 
 def _taken(reply: dict[str, Any], args: tuple[Any, ...]) -> tuple[Any, BaseException | None]:

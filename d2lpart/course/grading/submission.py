@@ -3,7 +3,6 @@
 The file is read as JSON and nothing more; what is in it is not run here.
 """
 
-import ast
 import json
 import re
 from collections.abc import Collection, Sequence
@@ -13,7 +12,14 @@ from pathlib import Path
 from d2lpart.course.exercise import Exercise
 
 MOST_BYTES = 20 * 2**20
+MOST_CODE = 2**19
+"""Bytes of all code cells as JSON, so that they fit into one message to the child."""
+
+FINDS_THE_COURSE = "bootstrap"
+"""The tag of a notebook's first cell, which fetches the course on Colab."""
+
 CHECKED = re.compile(r"""\bcheck\(\s*["']([^"']{1,20})["']""")
+DEFINED = re.compile(r"^def (\w+)", re.M)
 
 
 class SubmissionError(ValueError):
@@ -70,17 +76,23 @@ def read_cells(path: Path, given: Collection[str] = ()) -> list[CodeCell]:
         ]
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise SubmissionError(f"it is no notebook: {type(error).__name__}") from None
+    if (size := len(json.dumps(cells))) > MOST_CODE:
+        raise SubmissionError(f"it has {size} bytes of code, and {MOST_CODE} are run")
     return [CodeCell(number, text.strip() in given, text) for number, text in cells]
 
 
 def given_cells(notebooks: Path) -> frozenset[str]:
     """Return the texts of all code cells of the notebooks in a folder; none where it is not there.
 
-    So what the course itself has written into a notebook is told from what the learner has.
+    So what the course itself has written into a notebook is told from what the learner has. First
+    cells, which look for the course, are left out: they import what no exercise needs.
     """
     found: set[str] = set()
     for path in sorted(notebooks.glob("*.ipynb")) if notebooks.is_dir() else []:
-        found |= {cell.source.strip() for cell in read_cells(path)}
+        for cell in json.loads(path.read_text("utf-8"))["cells"]:
+            tags = cell["metadata"].get("tags", [])
+            if cell["cell_type"] == "code" and FINDS_THE_COURSE not in tags:
+                found.add("".join(cell["source"]).strip())
     return frozenset(found)
 
 
@@ -90,18 +102,11 @@ def exercises_in(cells: Sequence[CodeCell], known: Sequence[Exercise]) -> list[E
     A lesson counts where one of its exercises is checked in the notebook or, where none is, its
     function defined; then all its exercises count, so that an unanswered one has a row as well.
     """
-    checked = set(CHECKED.findall("\n".join(cell.source for cell in cells)))
+    code = "\n".join(cell.source for cell in cells)
+    checked = set(CHECKED.findall(code))
     asked = [exercise for exercise in known if exercise.id in checked]
     if not asked:
-        defined = {name for cell in cells for name in _defined(cell.source)}
+        defined = set(DEFINED.findall(code))
         asked = [exercise for exercise in known if exercise.name in defined]
     lessons = {exercise.id.partition(".")[0] for exercise in asked}
     return [exercise for exercise in known if exercise.id.partition(".")[0] in lessons]
-
-
-def _defined(source: str) -> list[str]:
-    try:
-        body = ast.parse(source).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return re.findall(r"^def (\w+)", source, re.M)
-    return [part.name for part in body if isinstance(part, ast.FunctionDef)]
