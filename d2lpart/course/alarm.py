@@ -41,6 +41,8 @@ def can_limit() -> bool:
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise `TimeUp` in the body after `seconds`; without a limit where `can_limit()` is false.
 
+    Where the body turns it into something else, it is raised at the body's end.
+
     It cannot interrupt one call into C that does not return to Python: a long torch operation,
     `list(itertools.count())`, `10**10**9`. Nor does it end threads or processes that the body
     has started. Sleeping, and waiting for a lock or a queue, it does interrupt.
@@ -53,6 +55,9 @@ def time_limit(seconds: float) -> Iterator[None]:
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
         yield
+        limit.over = True
+        if limit.rang:
+            raise TimeUp(limit.arm)
     finally:
         limit.over = True
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -65,11 +70,12 @@ class _Limit:
 
     def __init__(self, base: FrameType) -> None:
         self.base = base
-        self.over = False
+        self.over = self.rang = False
 
     def ring(self, number: int, frame: FrameType | None) -> None:
         """Handle the signal: raise here, and at the next line if that is swallowed."""
         if not self.over:
+            self.rang = True
             self.arm()
             raise TimeUp(self.arm)
 

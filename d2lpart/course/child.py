@@ -6,6 +6,7 @@ pool of its own.
 """
 
 import contextlib
+import faulthandler
 import json
 import os
 import select
@@ -123,6 +124,7 @@ def _live(work: Callable[[Say], None], write_end: int) -> NoReturn:
     """Be the child: do the work in a fresh thread, then end without any clearing up."""
     try:
         os.setsid()  # Ctrl-C is for the parent
+        faulthandler.disable()  # a crash is told by the parent
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in range(3):
             os.dup2(nowhere, stream)
