@@ -51,6 +51,7 @@ def time_limit(seconds: float) -> Iterator[None]:
         yield
         return
     limit = _Limit(sys._getframe(2))  # below this function and contextlib's `__enter__`
+    _limits.append(limit)
     tracer, handler = sys.gettrace(), signal.signal(signal.SIGALRM, limit.ring)
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
@@ -60,9 +61,15 @@ def time_limit(seconds: float) -> Iterator[None]:
             raise TimeUp(limit.arm)
     finally:
         limit.over = True
+        _limits.remove(limit)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
         sys.settrace(tracer)
+
+
+def time_is_up() -> bool:
+    """Tell whether a limit that is still in force here has run out."""
+    return any(limit.rang for limit in _limits)
 
 
 class _Limit:
@@ -97,3 +104,6 @@ class _Limit:
         if event == "line":
             raise TimeUp(self.arm)
         return self.trace
+
+
+_limits: list[_Limit] = []

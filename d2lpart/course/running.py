@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NoReturn, TextIO
 
-from d2lpart.course.alarm import TimeUp
+from d2lpart.course.alarm import TimeUp, time_is_up
 from d2lpart.course.comparison import difference
 
 PRINTS_KEPT = 10_000
@@ -62,6 +62,8 @@ def run(function: Callable[..., Any], args: tuple[Any, ...]) -> Outcome:
     except (KeyboardInterrupt, TimeUp):
         raise
     except BaseException as error:
+        if time_is_up():  # it arose while `TimeUp` was on its way, as in a lock that is let go
+            raise TimeUp(lambda: None) from None
         if isinstance(error, MemoryError):
             traceback.clear_frames(error.__traceback__)  # they hold what has filled the memory
         stub = isinstance(error, NotImplementedError) and not error.args  # torch's have a message
