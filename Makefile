@@ -94,6 +94,7 @@ notebooks: $(READY)
 
 bench: $(READY)
 	$(VENV_PYTHON) tests/benchmarks/step.py
+	$(VENV_PYTHON) tests/benchmarks/simulator.py
 
 # ---- the checks --------------------------------------------------------------------------------
 

@@ -11,7 +11,10 @@ import io
 import math
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from d2lpart.files import write_whole
 
 _painters: list[Callable[..., Any]] = []
 
@@ -34,6 +37,28 @@ class Drawable:
             raise RuntimeError("nothing draws yet: import the package d2lpart, not a part of it")
         return _painters[0](self, **options)
 
+    def save(self, path: str | Path, **options: Any) -> Path:
+        """Write the value to a file, whole or not at all, and return its path.
+
+        The suffix says how: `.svg` and `.png` are the figure, drawn with `options` as by `plot`;
+        `.txt` is the text that `print` shows; `.json`, which only a timeline has, is its trace for
+        ui.perfetto.dev.
+
+        Raises:
+            ValueError: another suffix, or options for what is no figure.
+            OSError: the file cannot be written; what was there before is as it was.
+        """
+        path = Path(path)
+        suffix, trace = path.suffix.lower(), getattr(self, "to_perfetto", None)
+        known = [".svg", ".png", ".txt", *([".json"] if trace else [])]
+        if suffix not in known:
+            raise ValueError(f"{path.name!r} ends in {suffix!r}: use a name in {', '.join(known)}")
+        if suffix in (".svg", ".png"):
+            return write_whole(path, _image(self.plot(**options), suffix[1:], self.describe()))
+        if options:
+            raise ValueError(f"{', '.join(options)}: options are for .svg and .png, not {suffix}")
+        return trace(path) if suffix == ".json" and trace else write_whole(path, f"{self}\n")
+
     def __str__(self) -> str:
         return self.describe()
 
@@ -55,6 +80,16 @@ def figure_bundle(figure: Any, description: str) -> dict[str, str]:
             f"<figcaption>{html.escape(headline)}</figcaption></figure>"
         ),
     }
+
+
+def _image(figure: Any, form: str, description: str) -> bytes:
+    """Return a figure as a file of a form, "svg" or "png", that carries its text with it."""
+    words = {"Title": description.splitlines()[0], "Description": description}
+    undated: dict[str, Any] = {"Date": None} if form == "svg" else {}
+    picture = io.BytesIO()
+    metadata = {**words, **undated}
+    figure.savefig(picture, format=form, dpi=150, bbox_inches="tight", metadata=metadata)
+    return picture.getvalue()
 
 
 def seconds_text(seconds: float) -> str:

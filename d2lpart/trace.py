@@ -4,11 +4,11 @@ Source: "Trace Event Format", the JSON that chrome://tracing and ui.perfetto.dev
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from d2lpart.files import write_whole
 from d2lpart.schedule import KINDS, Schedule
 from d2lpart.span import Span, Transfer
 
@@ -21,15 +21,8 @@ def write(
     title: str,
 ) -> Path:
     """Write the trace to `path`, whole or not at all, and return the path."""
-    path = Path(path)
     events = list(_events(spans, transfers, schedule, title))
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(json.dumps({"traceEvents": events}), encoding="utf-8")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
+    return write_whole(path, json.dumps({"traceEvents": events}))
 
 
 def _events(

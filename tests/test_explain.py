@@ -321,3 +321,19 @@ def test_there_is_no_other_gap(gap):
         timeline.why(0, gap)
     with pytest.raises(ValueError, match="rank 0 has no such gap"):
         timeline.why(0, timeline.gaps(1)[0])
+
+
+@pytest.mark.parametrize("shared", [None, "pair", "bus"])
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_every_gap_of_a_named_schedule_has_a_reason_and_its_chain(name, shared):
+    seconds = {"F": 1, "B": 2, "I": 1, "W": 1}
+    timeline = simulate(build_schedule(name, 3, 6), seconds, Link(0.5, shared=shared))
+    assert sum(len(timeline.gaps(rank)) for rank in range(3)) >= 3
+    for rank in range(3):
+        for place, gap in enumerate(timeline.gaps(rank)):
+            chain = timeline.why(rank, place).chain
+            assert gap.kind != "overhead"
+            assert gap.cause == chain[-1]
+            assert chain[0].start <= gap.start < chain[0].end
+            assert all(a.end == b.start for a, b in pairwise(chain))
+            assert chain[-1].end == gap.end

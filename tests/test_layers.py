@@ -19,12 +19,14 @@ ROOT = "d2lpart"
 
 # These compute with the standard library alone.
 PURE = (
+    "files",
     "display",
     "schedule",
     "orders_1f1b",
     "orders_zero_bubble",
     "orders",
     "program",
+    "torch_csv",
     "span",
     "columns",
     "occupancy",

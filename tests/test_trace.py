@@ -1,11 +1,10 @@
 import json
-import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2lpart import trace
+from d2lpart import files
 from d2lpart.orders import SCHEDULES, build_schedule
 from d2lpart.schedule import Schedule
 from d2lpart.simulator import simulate
@@ -97,80 +96,16 @@ def test_split_backwards_have_names_of_their_own(tmp_path):
     assert_arrows(timeline, tmp_path / "step.json")
 
 
-# ---- whole or not at all
-
-
-def test_a_missing_folder_is_an_error_and_is_not_made(timeline, tmp_path):
-    with pytest.raises(FileNotFoundError):
-        timeline.to_perfetto(tmp_path / "missing" / "step.json")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_file_is_no_folder(timeline, tmp_path):
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(NotADirectoryError):
-        timeline.to_perfetto(tmp_path / "file" / "step.json")
-    assert (tmp_path / "file").read_text() == "mine"
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
-def test_an_unwritable_folder_is_left_as_it_is(timeline, tmp_path):
-    tmp_path.chmod(0o500)
-    try:
-        with pytest.raises(PermissionError):
-            timeline.to_perfetto(tmp_path / "step.json")
-        assert list(tmp_path.iterdir()) == []
-    finally:
-        tmp_path.chmod(0o700)
-
-
-def test_a_folder_in_the_way_is_left_as_it_is(timeline, tmp_path):
-    (tmp_path / "step.json").mkdir()
-    with pytest.raises(OSError, match=r"step\.json"):
-        timeline.to_perfetto(tmp_path / "step.json")
-    assert [path.name for path in tmp_path.iterdir()] == ["step.json"]
-
-
-@pytest.mark.parametrize("existing", [None, "an older trace"])
-def test_a_failure_leaves_the_old_file_and_no_draft(timeline, tmp_path, monkeypatch, existing):
-    path = tmp_path / "step.json"
-    if existing:
-        path.write_text(existing)
-
+def test_a_trace_is_written_whole_or_not_at_all(timeline, tmp_path, monkeypatch):
     def fail(draft, target):
-        assert os.path.dirname(draft) == os.path.dirname(target)  # else the move is not atomic
         assert json.loads(draft.read_text())
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(trace.os, "replace", fail)
-    with pytest.raises(OSError, match="the disk is gone"):
-        timeline.to_perfetto(path)
-    assert [file.read_text() for file in tmp_path.iterdir()] == ([existing] if existing else [])
-
-
-def test_a_full_disk_leaves_no_half_of_a_file(timeline, tmp_path, monkeypatch):
-    def write_half(path, text, **options):
-        path.write_bytes(text[: len(text) // 2].encode())
-        raise OSError("no space left")
-
-    monkeypatch.setattr(trace.Path, "write_text", write_half)
-    with pytest.raises(OSError, match="no space left"):
-        timeline.to_perfetto(tmp_path / "step.json")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_older_trace_is_replaced(timeline, tmp_path):
     (tmp_path / "step.json").write_text("an older trace")
-    timeline.to_perfetto(tmp_path / "step.json")
-    assert [path.name for path in tmp_path.iterdir()] == ["step.json"]
-    assert json.loads((tmp_path / "step.json").read_text())
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
-def test_others_may_read_a_trace_as_any_new_file(timeline, tmp_path):
-    (tmp_path / "plain").touch()
-    traced = timeline.to_perfetto(tmp_path / "step.json")
-    assert traced.stat().st_mode == (tmp_path / "plain").stat().st_mode
+    monkeypatch.setattr(files.os, "replace", fail)
+    with pytest.raises(OSError, match="the disk is gone"):
+        timeline.to_perfetto(tmp_path / "step.json")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["an older trace"]
 
 
 # ---- against the format
