@@ -41,7 +41,7 @@ TOTAL = Exercise("99.1", "t", total, cases=cases, otherwise="Add them up.", exam
 def guarded(function, fork, seconds=LIMIT):
     start = time.monotonic()
     result = guarded_judge(TOTAL, function, seconds=seconds, fork=fork)
-    assert time.monotonic() - start < 20 * LIMIT  # bounded; no measure of speed
+    assert time.monotonic() - start < seconds + 60  # bounded; no measure of speed
     return result
 
 
@@ -166,7 +166,7 @@ KINDS = {
 @pytest.mark.parametrize("fork", FORKS)
 @pytest.mark.parametrize("function", KINDS, ids=lambda function: function.__name__)
 def test_each_failure_is_told_apart_as_without_a_guard(function, fork):
-    alone, result = judge(TOTAL, function), guarded(function, fork, seconds=5)
+    alone, result = judge(TOTAL, function), guarded(function, fork, seconds=20)
     assert (result.kind, result.sentence) == (alone.kind, alone.sentence)
     assert result.kind == KINDS[function]
     assert result.learner is function
@@ -211,7 +211,7 @@ def crashes(numbers):
 
 
 def takes_all_memory(numbers):
-    return [bytearray(2**27) for _ in range(1000)]
+    return bytearray(2**34)
 
 
 def forks(numbers):
@@ -238,7 +238,7 @@ def leaves_a_thread(numbers):
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_a_child_costs_the_kernel_nothing(function, kind, word):
-    result = guarded(function, True, seconds=5)
+    result = guarded(function, True, seconds=20)
     assert result.kind == kind
     assert word in result.sentence
     with pytest.raises(ChildProcessError):  # no child is left, not even a dead one

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from d2lpart import widgets
 from d2lpart.course import widget
 from d2lpart.course.feedback import CheckFailed
 from d2lpart.course.questions import NumberQuestion, Option, Question, true_or_false
@@ -155,7 +156,7 @@ def test_without_a_kernel_the_bundle_holds_text_and_page():
 
 
 def test_with_a_kernel_the_bundle_holds_the_widget_too(monkeypatch):
-    monkeypatch.setattr(widget, "live_kernel", lambda: True)
+    monkeypatch.setattr(widgets, "live_kernel", lambda: True)
     monkeypatch.delenv("D2LPART_STATIC", raising=False)
     view = CHOICE._repr_mimebundle_()[widget.VIEW]
     assert isinstance(view, dict)

@@ -7,6 +7,7 @@ import types
 import ipywidgets
 import pytest
 
+from d2lpart import widgets
 from d2lpart.course import widget
 from d2lpart.course.questions import NumberQuestion, Option, Question
 
@@ -69,7 +70,7 @@ def test_a_click_never_raises_in_strict_mode(monkeypatch):
 
 
 def test_a_live_kernel_gets_a_view(kernel):
-    assert widget.live_kernel()
+    assert widgets.live_kernel()
     view = widget.view(CHOICE)[widget.VIEW]
     assert sorted(view) == ["model_id", "version_major", "version_minor"]
 
@@ -84,9 +85,9 @@ def test_no_view_without_a_kernel(monkeypatch):
     assert widget.view(CHOICE) == {}
     terminal = types.SimpleNamespace()
     monkeypatch.setattr(sys.modules["IPython"], "get_ipython", lambda: terminal)
-    assert not widget.live_kernel()
+    assert not widgets.live_kernel()
     monkeypatch.delitem(sys.modules, "IPython")
-    assert not widget.live_kernel()
+    assert not widgets.live_kernel()
 
 
 def test_no_view_without_ipywidgets(kernel, monkeypatch):

@@ -334,3 +334,32 @@ def test_questions_of_every_kind_are_answered_without_a_mouse(lab: Lab, page: An
 
     assert not page_errors
     page.evaluate(SHUT_DOWN)
+
+
+EXPLORERS = [
+    "from d2lpart import widgets",
+    "widgets.schedule_explorer(num_ranks=3, num_microbatches=4)",
+    "widgets.partition_editor([4, 4, 1, 1, 1, 1], 2)",
+]
+
+
+def test_explorers_follow_the_keyboard(lab: Lab, page: Any) -> None:
+    (lab.folder / "explorers.ipynb").write_text(notebook(EXPLORERS), "utf-8")
+    page_errors = watch(page)
+    open_and_run(page, lab, "explorers.ipynb")
+
+    explorer = shown(page, 1)
+    picture = explorer.locator('svg[role="img"]')
+    assert "3 ranks, 4 micro-batches" in picture.get_attribute("aria-label")
+    explorer.get_by_role("slider").first.press("ArrowRight")
+    explorer.locator('svg[aria-label*="4 ranks, 4 micro-batches"]').wait_for()
+    explorer.get_by_role("combobox").last.select_option(index=1)
+    replies(explorer, "is idle from")
+
+    editor = shown(page, 2)
+    editor.get_by_text("3 + 3").wait_for()
+    editor.get_by_role("slider").first.press("ArrowLeft")
+    editor.get_by_text("2 + 4").first.wait_for()
+
+    assert not page_errors
+    page.evaluate(SHUT_DOWN)

@@ -43,6 +43,9 @@ PURE = (
     "partition_problem",
     "partitioning",
     "placement",
+    "lanes_svg",
+    "schedule_report",
+    "partition_report",
 )
 
 # These may import torch as well. The root's public names come before the course that uses them.
@@ -73,6 +76,7 @@ ORDER = (
     "draw_partition",
     "draw_curves",
     "draw",
+    "widgets",
     ROOT,
     "course",
     "cli",

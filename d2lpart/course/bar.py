@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 
-from d2lpart.course.widget import live_kernel
+from d2lpart.widgets import live_kernel
 
 Show = Callable[[int, int, float], None]
 """show(cases done, of all cases or 0, seconds since the start)."""

@@ -6,30 +6,20 @@ says, so D2LPART_STATIC=1 may switch the widgets off.
 """
 
 import html
-import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from d2lpart.course.feedback import Feedback, inline_html
 from d2lpart.course.hints import get_hint, levels
 from d2lpart.course.progress_store import record
-
-VIEW = "application/vnd.jupyter.widget-view+json"
+from d2lpart.widgets import VIEW, widgets_show
 
 Answer = Callable[[object], None]
 
 
-def live_kernel() -> bool:
-    """Tell whether a notebook kernel runs this code (a terminal's IPython is none)."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return getattr(shell, "kernel", None) is not None
-
-
 def view(question: Any) -> dict[str, object]:
     """Return the output entry that shows the question's widget; empty where widgets cannot be."""
-    if os.environ.get("D2LPART_STATIC") == "1" or not live_kernel():
+    if not widgets_show():
         return {}
     try:
         box = build(question)

@@ -274,7 +274,16 @@ for name, layers, p in [("heavy front", heavy_front, 3), ("31 equal", [1] * 31, 
 # %% [markdown]
 # There is the 41 of the first page. The mean of the decoder's loads is 40.25; all its costs are whole numbers, so no bottleneck lies between 40.25 and 41. A cut that reaches 41 is the best, and needs no comparison with others.
 #
-# Now you: six layers that you can cut in your head.
+# Move the boundaries yourself. How near do you get to the best, and what happens to the blanks? (Without
+# sliders you see the cut by count; `partition_report(heavy_front, [2, 2, 8])` answers for any other.)
+
+# %%
+from d2lpart.widgets import partition_editor
+
+partition_editor(heavy_front, 3, boundary_bytes=2_000_000)
+
+# %% [markdown]
+# Now in your head: six layers.
 
 # %%
 question("04.q9")

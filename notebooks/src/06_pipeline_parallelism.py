@@ -315,6 +315,19 @@ print(one_f_one_b.why(1, max(waits, key=lambda gap: gap.seconds)))
 # Read it upwards: the last line is where it began. A gap is as long as the chain behind it, so a faster
 # device helps only if it is in the chain.
 #
+# Now try for yourself. Choose a schedule and its sizes, and ask any gap why it is there. (Without
+# controls you see the start; `schedule_report("zb-v", 4, 8, latency=0.5)` answers for other values,
+# and its `why(0)` for the longest gap.)
+
+# %%
+from d2lpart.widgets import schedule_explorer
+
+schedule_explorer("zb-h1", forward=1, backward=2)
+
+# %% [markdown]
+# Three things to look for: the latency at which interleaving loses to 1F1B; the number of micro-batches
+# below which ZB-V keeps a bubble; and what a longer backward does to ZB-H2.
+#
 # ## A schedule of your own
 #
 # A schedule is nothing but an order for each rank: write it down, and it is checked. This one asks for

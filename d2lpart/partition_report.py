@@ -1,0 +1,136 @@
+"""`partition_report`: what a cut costs: loads, memory, crossings, the step, and the best there is.
+
+It is what the partition editor shows, for those without widgets.
+"""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from d2lpart.display import bytes_text
+from d2lpart.lanes_svg import lanes_svg
+from d2lpart.orders import build_schedule
+from d2lpart.partitioning import Partition, PartitionError, partition
+from d2lpart.simulator import simulate
+from d2lpart.timeline import Timeline
+
+
+@dataclass(frozen=True)
+class PartitionReport:
+    """A partition with its costs.
+
+    loads: of each stage, in seconds of forward (a backward takes twice that). memory: of each
+    stage, in the unit given; empty where none was. capacity: of a stage, or None. crossing_bytes:
+    over all cuts, forward and backward, for one micro-batch. best: the partition with the smallest
+    bottleneck within the capacity, None where no partition fits.
+    """
+
+    partition: Partition
+    loads: tuple[float, ...]
+    memory: tuple[float, ...]
+    capacity: float | None
+    crossing_bytes: int
+    best: Partition | None
+    best_bottleneck: float
+    num_microbatches: int
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        """The predicted 1F1B step, messages free."""
+        schedule = build_schedule("1f1b", self.partition.num_stages, self.num_microbatches)
+        return simulate(schedule, [{"F": load, "B": 2 * load} for load in self.loads])
+
+    @property
+    def too_full(self) -> list[int]:
+        """The stages whose memory is above the capacity."""
+        if self.capacity is None:
+            return []
+        return [stage for stage, used in enumerate(self.memory) if used > self.capacity]
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return the figures, as pairs of words."""
+        best = (
+            "no partition fits"
+            if self.best is None
+            else f"{self.best_bottleneck:.4g} s with {' + '.join(map(str, self.best.sizes))}"
+        )
+        rows = [
+            ("sizes", " + ".join(map(str, self.partition.sizes))),
+            ("loads", ", ".join(f"{load:.4g}" for load in self.loads) + " s"),
+            ("bottleneck", f"{max(self.loads):.4g} s; the best is {best}"),
+        ]
+        if self.memory:
+            limit = "" if self.capacity is None else f" of {self.capacity:g}"
+            full = "".join(f"; stage {stage} is too full" for stage in self.too_full)
+            rows.append(("memory", ", ".join(f"{m:.4g}" for m in self.memory) + limit + full))
+        crossings = f"{self.partition.crossings}"
+        if self.crossing_bytes:
+            crossings += f", {bytes_text(self.crossing_bytes)} a micro-batch, there and back"
+        rows.append(("crossings", crossings))
+        rows.append(
+            (
+                f"1F1B, {self.num_microbatches} micro-batches",
+                f"{self.timeline.makespan:.4g} s, idle {self.timeline.idle_fraction():.1%}",
+            )
+        )
+        return rows
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name}: {text}" for name, text in self.facts())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<tr><th scope="row" style="text-align:left">{name}</th>'
+            f'<td style="text-align:left">{html.escape(text)}</td></tr>'
+            for name, text in self.facts()
+        )
+        return f'<div role="status"><table>{rows}</table>{lanes_svg(self.timeline)}</div>'
+
+
+def partition_report(
+    costs: Sequence[float],
+    sizes: Sequence[int],
+    *,
+    memory: Sequence[float] | None = None,
+    capacity: float | None = None,
+    boundary_bytes: int = 0,
+    num_microbatches: int = 8,
+) -> PartitionReport:
+    """Return what the partition `sizes` costs.
+
+    Args:
+        costs: seconds of forward of each layer.
+        sizes: layers of each stage.
+        memory, capacity: of each layer and of a stage, in one unit.
+        boundary_bytes: of the activation that crosses a cut.
+        num_microbatches: of the predicted step.
+
+    Raises:
+        PartitionError: sizes that do not add up to the layers, or costs of another length.
+
+    >>> partition_report([4, 4, 4, 4] + [1] * 8, [4, 4, 4], boundary_bytes=1000)
+    sizes: 4 + 4 + 4
+    loads: 16, 4, 4 s
+    bottleneck: 16 s; the best is 8 s with 2 + 2 + 8
+    crossings: 2, 4 kB a micro-batch, there and back
+    1F1B, 8 micro-batches: 384 s, idle 50.0%
+    """
+    cut = Partition(sizes)
+    loads = cut.loads(costs)
+    used = cut.loads(memory) if memory is not None else ()
+    limit = capacity if memory is not None else None
+    try:
+        best = partition(costs, cut.num_stages, memory=memory, capacity=limit)
+    except PartitionError:
+        best = None
+    return PartitionReport(
+        cut,
+        loads,
+        used,
+        limit,
+        2 * cut.crossings * boundary_bytes,
+        best,
+        best.bottleneck(costs) if best else 0.0,
+        num_microbatches,
+    )

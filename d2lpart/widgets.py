@@ -1,0 +1,266 @@
+"""Explorers to touch: `schedule_explorer` and `partition_editor`.
+
+Each shows a report that follows its controls, all of them native controls of the browser, so that
+a keyboard reaches them. Without a live kernel, or with D2LPART_STATIC=1, the report of the start is
+shown; `schedule_report` and `partition_report` give it for any other values.
+"""
+
+import html
+import os
+import sys
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+from d2lpart.orders import SCHEDULES
+from d2lpart.partition_report import PartitionReport, partition_report
+from d2lpart.partitioning import partition
+from d2lpart.schedule_report import ScheduleReport, schedule_report
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+MOST_GAPS = 60
+
+
+def live_kernel() -> bool:
+    """Tell whether a notebook kernel runs this code (a terminal's IPython is none)."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return getattr(shell, "kernel", None) is not None
+
+
+def widgets_show() -> bool:
+    """Tell whether widgets can be shown here."""
+    return os.environ.get("D2LPART_STATIC") != "1" and live_kernel()
+
+
+class Explorer:
+    """Controls and the report that follows them; as the last line of a cell it shows itself.
+
+    controls: the widgets by name, to be set from code as well. report: of their present values.
+    """
+
+    def __init__(self, make: Callable[["Explorer"], Any]) -> None:
+        self.controls: dict[str, Any] = {}
+        self.extra: list[Any] = []
+        self._make = make
+        self.report: Any = make(self)
+        self._page: Any = None
+
+    def value(self, name: str, default: Any) -> Any:
+        """Return a control's value; the default while there are no controls."""
+        return self.controls[name].value if name in self.controls else default
+
+    def build(self) -> Any:
+        """Return the widget box; raises `ImportError` without ipywidgets."""
+        raise NotImplementedError
+
+    def _box(self, controls: dict[str, Any], extra: Sequence[Any] = ()) -> Any:
+        """Put controls above the report, and let it follow them."""
+        import ipywidgets
+
+        self.controls = controls
+        self._page = ipywidgets.HTML()
+        for control in controls.values():
+            control.observe(lambda _: self.refresh(), "value")
+        self.refresh()
+        row = ipywidgets.HBox(
+            list(controls.values()), layout=ipywidgets.Layout(flex_flow="row wrap")
+        )
+        return ipywidgets.VBox([row, self._page, *extra])
+
+    def refresh(self) -> None:
+        """Make the report of the present values, and show it."""
+        self.report = self._make(self)
+        if self._page is not None:
+            self._page.value = self.report._repr_html_()
+
+    def __repr__(self) -> str:
+        return repr(self.report)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        bundle = {"text/plain": repr(self.report), "text/html": self.report._repr_html_()}
+        if not widgets_show():
+            return bundle
+        try:
+            box = self.build()
+        except ImportError:
+            return bundle
+        return bundle | {VIEW: {"version_major": 2, "version_minor": 0, "model_id": box.model_id}}
+
+
+class ScheduleExplorer(Explorer):
+    """Choose ranks, micro-batches, schedule, F, B and latency; ask any gap why it is there."""
+
+    report: ScheduleReport
+
+    def __init__(self, start: dict[str, Any]) -> None:
+        self._start = start
+        super().__init__(_schedule_of(start))
+
+    def build(self) -> Any:
+        """Return the widget box."""
+        import ipywidgets as w
+
+        wide = {"style": {"description_width": "initial"}}
+        s = self._start
+        self._gap = w.Dropdown(description="Why idle?", options=[("choose a gap", -1)], **wide)
+        self._answer = w.HTML('<pre role="status"></pre>')
+        self._gap.observe(self._ask, "value")
+        controls = {
+            "schedule": w.Dropdown(
+                options=list(SCHEDULES), value=s["schedule"], description="schedule", **wide
+            ),
+            "num_ranks": w.IntSlider(s["num_ranks"], 1, 12, description="ranks p", **wide),
+            "num_microbatches": w.IntSlider(
+                s["num_microbatches"], 1, 32, description="micro-batches m", **wide
+            ),
+            "chunks": w.IntSlider(
+                s["chunks"] or 1, 1, 4, description="stages a rank (interleaved)", **wide
+            ),
+            "forward": w.FloatSlider(s["forward"], min=0.25, max=4, step=0.25, description="F (s)"),
+            "backward": w.FloatSlider(
+                s["backward"], min=0.25, max=8, step=0.25, description="B (s)"
+            ),
+            "latency": w.FloatSlider(
+                s["latency"], min=0, max=2, step=0.05, description="message (s)", **wide
+            ),
+        }
+        return self._box(controls, [self._gap, self._answer])
+
+    def refresh(self) -> None:
+        """Show the report, and offer its gaps."""
+        super().refresh()
+        if self._page is not None:
+            gaps = self.report.gaps[:MOST_GAPS]
+            self._gap.options = [("choose a gap", -1)] + [
+                (f"rank {rank}: {gap.start:.4g} to {gap.end:.4g} s", number)
+                for number, (rank, gap) in enumerate(gaps)
+            ]
+            self._gap.value = -1
+
+    def _ask(self, change: Any) -> None:
+        number = change["new"]
+        text = "" if number is None or number < 0 else self.report.why(number)
+        self._answer.value = f'<pre role="status">{html.escape(text)}</pre>'
+
+
+def _schedule_of(start: dict[str, Any]) -> Callable[[Explorer], ScheduleReport]:
+    def make(explorer: Explorer) -> ScheduleReport:
+        values = {name: explorer.value(name, value) for name, value in start.items()}
+        if values["schedule"] != "interleaved":
+            values["chunks"] = None
+        return schedule_report(**values)
+
+    return make
+
+
+def schedule_explorer(
+    schedule: str = "1f1b",
+    num_ranks: int = 4,
+    num_microbatches: int = 8,
+    *,
+    chunks: int | None = None,
+    forward: float = 1.0,
+    backward: float = 2.0,
+    latency: float = 0.0,
+) -> ScheduleExplorer:
+    """Return an explorer of the named schedules; the arguments are those of `schedule_report`."""
+    return ScheduleExplorer(
+        {
+            "schedule": schedule,
+            "num_ranks": num_ranks,
+            "num_microbatches": num_microbatches,
+            "chunks": chunks,
+            "forward": forward,
+            "backward": backward,
+            "latency": latency,
+        }
+    )
+
+
+class PartitionEditor(Explorer):
+    """One slider for each boundary; a boundary pushes those that it would pass."""
+
+    report: PartitionReport
+
+    def __init__(self, costs: Sequence[float], sizes: Sequence[int], options: Any) -> None:
+        self._count, self._bounds, self._pushing = len(costs), _bounds(sizes), False
+
+        def make(explorer: Explorer) -> PartitionReport:
+            bounds = [explorer.value(f"cut {k}", b) for k, b in enumerate(self._bounds)]
+            ends = [0, *bounds, self._count]
+            sizes = [b - a for a, b in pairwise(ends)]
+            return partition_report(costs, sizes, **options)
+
+        super().__init__(make)
+
+    def build(self) -> Any:
+        """Return the widget box."""
+        import ipywidgets
+
+        cuts = len(self._bounds)
+        return self._box(
+            {
+                f"cut {k}": ipywidgets.IntSlider(
+                    bound,
+                    k + 1,
+                    self._count - cuts + k,
+                    description=f"stage {k + 1} from layer",
+                    style={"description_width": "initial"},
+                )
+                for k, bound in enumerate(self._bounds)
+            }
+        )
+
+    def refresh(self) -> None:
+        """Push the boundaries that another one has passed, then show the report."""
+        if self._pushing:
+            return
+        bounds = [control.value for control in self.controls.values()]
+        pairs = zip(bounds, self._bounds, strict=False)
+        moved = next((k for k, (new, old) in enumerate(pairs) if new != old), None)
+        if moved is not None:
+            for k in range(moved + 1, len(bounds)):
+                bounds[k] = max(bounds[k], bounds[k - 1] + 1)
+            for k in range(moved - 1, -1, -1):
+                bounds[k] = min(bounds[k], bounds[k + 1] - 1)
+            self._bounds, self._pushing = bounds, True
+            for control, bound in zip(self.controls.values(), bounds, strict=True):
+                control.value = bound
+            self._pushing = False
+        super().refresh()
+
+
+def _bounds(sizes: Sequence[int]) -> list[int]:
+    ends, total = [], 0
+    for size in sizes[:-1]:
+        total += size
+        ends.append(total)
+    return ends
+
+
+def partition_editor(
+    costs: Sequence[float],
+    num_stages: int,
+    *,
+    sizes: Sequence[int] | None = None,
+    memory: Sequence[float] | None = None,
+    capacity: float | None = None,
+    boundary_bytes: int = 0,
+    num_microbatches: int = 8,
+) -> PartitionEditor:
+    """Return an editor of a partition; the other arguments are those of `partition_report`.
+
+    It begins with `sizes`, or with the cut by count: the largest stages first. Raises
+    `PartitionError` as `partition` does, for more stages than layers and the like.
+    """
+    partition(costs, num_stages)
+    each, rest = divmod(len(costs), num_stages)
+    start = sizes or [each + (stage < rest) for stage in range(num_stages)]
+    options = {
+        "memory": memory,
+        "capacity": capacity,
+        "boundary_bytes": boundary_bytes,
+        "num_microbatches": num_microbatches,
+    }
+    return PartitionEditor(costs, start, options)
