@@ -1,12 +1,34 @@
 """Lesson 03: splitting a transformer decoder; its questions. Its exercises have their own file."""
 
 from d2lpart.course import lesson_03_facts as facts
-from d2lpart.course.lesson_03_exercises import EXERCISES, bytes_moved, microbatch_weights
+from d2lpart.course.exercise import Exercise
+from d2lpart.course.help import with_help
+from d2lpart.course.lesson_03_exercise_help import EXERCISE_HELP
+from d2lpart.course.lesson_03_exercises import ALL
+from d2lpart.course.lesson_03_help import HELP
+from d2lpart.course.lesson_03_variants import VARIANTS, kilobytes, mean_loss, messages_of
+from d2lpart.course.ordering import Ordering
+from d2lpart.course.prediction import Prediction
 from d2lpart.course.questions import BaseQuestion, NumberQuestion, Option, Question, true_or_false
+from d2lpart.course.several import Several
 
-__all__ = ["EXERCISES", "QUESTIONS"]
+__all__ = ["EXERCISES", "PREDICTIONS", "QUESTIONS", "VARIANTS"]
 
-BATCH = (8, 32, 64)  # samples, positions and width of the lesson's activations
+EXERCISES: list[Exercise] = with_help(ALL, EXERCISE_HELP)
+
+PREDICTIONS = [
+    Prediction(
+        "03.p1",
+        "By how many % is the gradient in the embedding's copy off, without the head's share?",
+        unit="%",
+        tolerance=12,
+        ideas=[
+            (0, "The head uses the weight as well, and its share is in the other copy."),
+            (50, "Two shares need not be equally large."),
+        ],
+        lesson="The head sees every position's error at once; its share is the larger one.",
+    )
+]
 
 
 def _no_history() -> str:
@@ -37,24 +59,12 @@ def _starts(stage: int) -> str:
     return f"with F = 1 s and B = 2 s, {stage}B0 starts at {facts.starts(f'{stage}B0'):g} s"
 
 
-def _kilobytes(num_stages: int = 4, bytes_per_number: int = 4) -> float:
-    return bytes_moved(*BATCH, num_stages, bytes_per_number) / 1e3
-
-
 def _falling() -> str:
     first, last = facts.losses_without_sending_back()
     return f"in 10 steps of a small decoder cut in two, from {first:.2f} to {last:.2f}"
 
 
-def _weighed() -> str:
-    first, second = microbatch_weights([[1] * 100, [1] * 300])
-    return (
-        f"The shares are {first:g} and {second:g}: {first:g} × 2.0 + {second:g} × 4.0 = "
-        f"{first * 2 + second * 4:g}."
-    )
-
-
-QUESTIONS: list[BaseQuestion] = [
+_QUESTIONS: list[BaseQuestion] = [
     Question(
         "03.q1",
         "`loss.backward()` runs on stage 1, and nothing else has run yet. Which weights have a "
@@ -91,27 +101,7 @@ QUESTIONS: list[BaseQuestion] = [
         },
         answer="b",
     ),
-    NumberQuestion(
-        "03.q3",
-        "Four stages on four ranks, one micro-batch, one step. How many messages cross between "
-        "ranks?",
-        answer=lambda: float(facts.messages()),
-        tolerance=0,
-        unit="messages",
-        explain=lambda: f"{facts.messages() // 2} cuts, each crossed forward and backward.",
-        misconceptions=[
-            (
-                3,
-                lambda: (
-                    f"That is forward alone: {facts.messages() // 2} activations. What comes back?"
-                ),
-            ),
-            (8, "That is one for each of the 8 actions. Which hand nothing to another rank?"),
-            (7, "That is one between each two actions. But 3F0 and 3B0 run on 1 rank."),
-            (4, "That is one for each of the 4 stages. Count the cuts between them instead."),
-        ],
-        otherwise="Count the cuts, and how often each of them is crossed.",
-    ),
+    messages_of(4),
     NumberQuestion(
         "03.q4",
         "There are 128 ways to cut 8 layers into stages. In how many of them does at least one bit "
@@ -134,41 +124,7 @@ QUESTIONS: list[BaseQuestion] = [
         ],
         otherwise="Which operation does a cut add, and which does it put in another place?",
     ),
-    NumberQuestion(
-        "03.q5",
-        "A mini-batch of 8 samples of 32 positions, width 64, numbers of 4 bytes, four stages. "
-        "How many kB (1 kB = 1000 bytes) cross in one step?",
-        answer=_kilobytes,
-        tolerance=1,
-        unit="kB",
-        explain=lambda: (
-            f"{facts.messages()} messages of 8 × 32 × 64 × 4 bytes = {_kilobytes(2) / 2:g} kB each."
-        ),
-        misconceptions=[
-            (
-                lambda: _kilobytes() / 2,
-                lambda: (
-                    f"That is one way: {facts.messages() // 2} activations. Their gradients weigh "
-                    f"the same and come back."
-                ),
-            ),
-            (
-                lambda: _kilobytes(5),
-                lambda: (
-                    f"You count one cut a stage, but {4} stages have {facts.messages() // 2} cuts."
-                ),
-            ),
-            (
-                lambda: _kilobytes(2) / 2,
-                lambda: f"That is one message; there are {facts.messages()}.",
-            ),
-            (
-                lambda: _kilobytes() / 4,
-                lambda: f"That counts numbers, {_kilobytes() / 4:g} thousand; each takes 4 bytes.",
-            ),
-        ],
-        otherwise="Multiply the messages by the numbers in one of them and by the bytes of each.",
-    ),
+    kilobytes(samples=8, positions=32, width=64, p=4),
     true_or_false(
         "03.q6",
         "A decoder of four blocks, one block on each of four workers, one mini-batch: the blocks "
@@ -277,18 +233,65 @@ QUESTIONS: list[BaseQuestion] = [
         },
         answer="a",
     ),
-    NumberQuestion(
-        "03.q11",
-        "Micro-batch 0 has a mean loss of 2.0 over 100 targets, micro-batch 1 one of 4.0 over 300. "
-        "What is the mean loss of the mini-batch?",
-        answer=3.5,
-        tolerance=0.001,
-        explain=_weighed,
-        misconceptions=[
-            (3, "That is the mean of the two means; but 300 targets weigh more than 100."),
-            (2.5, "You have given the 100 targets the weight of the 300."),
-            (6, "That is the sum of the 2 means."),
-        ],
-        otherwise="Add up the losses of all 400 targets, then divide by 400.",
+    mean_loss((2.0, 4.0), (100, 300)),
+    Ordering(
+        "03.q12",
+        "Two stages on two workers, one mini-batch in one piece. Bring the events of one step into "
+        "order:",
+        {
+            "a": "the gradient of the activation is sent",
+            "b": "stage 0 runs its backward",
+            "c": "stage 1 runs its forward and computes the loss",
+            "d": "stage 0 runs its forward",
+            "e": "stage 1 runs its backward",
+            "f": "the activation is sent",
+        },
+        answer="dfceab",
+        because={
+            ("e", "b"): lambda: (
+                f"The loss is on stage 1, so its backward comes first: with F = 1 s and B = 2 s, "
+                f"1B0 starts at {facts.starts('1B0', 2):g} s, 0B0 at {facts.starts('0B0', 2):g} s."
+            ),
+            ("f", "c"): "Stage 1 computes with what stage 0 has sent: 1 message comes first.",
+            ("a", "b"): "Stage 0 starts from the gradient of its output, which 1 message brings.",
+            ("d", "f"): "Stage 0 sends what its forward has made: 1 forward comes first.",
+            ("e", "a"): "Stage 1 sends what its backward has made: 1 backward comes first.",
+            ("c", "e"): "A backward starts from a loss, and there is none before 1F0.",
+        },
+        explain=lambda: (
+            f"{len(facts.naive_step(2).spans)} actions and {facts.messages(2)} messages, none of "
+            f"which can begin before the one in front of it has ended."
+        ),
+    ),
+    Several(
+        "03.q13",
+        "Which of these cross the cut between two stages in a step? Tick all that do.",
+        {
+            "a": Option(
+                "the activation of the last layer before the cut",
+                lambda: f"Once forward: {facts.messages(2) // 2} message.",
+            ),
+            "b": Option(
+                "the weights of the stage",
+                lambda: (
+                    f"Rank 1 of a small decoder keeps its {facts.kept(1)[0]} bytes of weights to "
+                    f"itself."
+                ),
+            ),
+            "c": Option(
+                "the gradient of that activation",
+                lambda: f"Once backward, with the same shape: {facts.messages(2) // 2} message.",
+            ),
+            "d": Option(
+                "what autograd saves for the backward of the stage",
+                lambda: (
+                    f"{facts.kept(1)[2]} bytes wait on rank 1, where its own backward needs them; "
+                    f"the message it got has {facts.kept(1)[1]}."
+                ),
+            ),
+        },
+        answer="ac",
     ),
 ]
+
+QUESTIONS: list[BaseQuestion] = with_help(_QUESTIONS, HELP)

@@ -279,7 +279,7 @@ MICROBATCH_WEIGHTS = Exercise(
     example=([[3, 8, 2], [1, -100, -100]],),
 )
 
-EXERCISES: list[Exercise] = [
+ALL: list[Exercise] = [
     EVENTS,
     BACKWARD_MESSAGES,
     BYTES_MOVED,

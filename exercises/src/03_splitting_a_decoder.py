@@ -11,7 +11,7 @@ import copy
 
 import torch
 from d2lpart import Action, Decoder, Pipeline, Schedule, corpus
-from d2lpart.course import check
+from d2lpart.course import check, hints
 from torch.nn.functional import cross_entropy
 
 torch.set_num_threads(1)
@@ -33,10 +33,12 @@ def loss_of(outputs, targets):
 # One mini-batch goes through `num_stages` stages in one piece (micro-batch 0). Write `events(num_stages)`: the list of all actions in the order in which they happen, each as text such as `"2F0"`.
 #
 # With two stages it is `["0F0", "1F0", "1B0", "0B0"]`.
-#
-# <details><summary>Hint 1</summary>Which action can only run when all forwards are done? Which stage runs it?</details>
-# <details><summary>Hint 2</summary>There are as many B as F. Each B waits for a gradient from the stage behind its own.</details>
-# <details><summary>Hint 3</summary>Two lists, one after the other: F over <code>range(num_stages)</code>, B over <code>reversed(range(num_stages))</code>.</details>
+
+# %%
+hints("03.1")
+
+# %% [markdown]
+# Write it here:
 
 
 # %%
@@ -119,10 +121,12 @@ pipeline.step(tokens, targets).timeline
 # ## Exercise 03.2 ● (5 minutes): the messages of the backward pass
 #
 # Write `backward_messages(num_stages)`: the messages that carry gradients, as pairs (from stage, to stage), in the order in which they are sent. With three stages it is `[(2, 1), (1, 0)]`.
-#
-# <details><summary>Hint 1</summary>How many cuts are there between p stages?</details>
-# <details><summary>Hint 2</summary>Who has the gradient of its input first? To whom does that input belong?</details>
-# <details><summary>Hint 3</summary>The pair is <code>(stage, stage - 1)</code>, and <code>stage</code> runs from the last one down to 1.</details>
+
+# %%
+hints("03.2")
+
+# %% [markdown]
+# Write it here:
 
 
 # %%
@@ -195,10 +199,12 @@ print("listed:", result.or_reference()(6))
 # Write `bytes_moved(batch, positions, width, num_stages, bytes_per_number)`: all bytes that cross between stages in one step, activations and gradients. A gradient has the type of what it is the gradient of.
 #
 # Eight samples of 32 positions, width 64, four stages, 4 bytes a number: 393216.
-#
-# <details><summary>Hint 1</summary>How many numbers are there in one activation?</details>
-# <details><summary>Hint 2</summary>How many cuts, and how often is each of them crossed?</details>
-# <details><summary>Hint 3</summary>Messages: 2 · (num_stages − 1). Each has batch · positions · width numbers.</details>
+
+# %%
+hints("03.3")
+
+# %% [markdown]
+# Write it here:
 
 
 # %%
@@ -268,10 +274,12 @@ for name, (positions, width, blocks) in models.items():
 # A mini-batch has been cut into micro-batches, each with its own mean loss. Write `microbatch_weights(microbatches)`: one weight for each, so that the weighed losses add up to the mean loss of the mini-batch. A micro-batch is given as the list of its targets, and a target of −100 does not count.
 #
 # `microbatch_weights([[3, 8, 2], [1, -100, -100]])` is `[0.75, 0.25]`. At least one target counts.
-#
-# <details><summary>Hint 1</summary>The mean loss of the mini-batch is (sum of all losses that count) / (how many count).</details>
-# <details><summary>Hint 2</summary>What do you multiply a mean by, to get the sum it was made from?</details>
-# <details><summary>Hint 3</summary>Count what counts in each micro-batch; divide each count by the sum of the counts.</details>
+
+# %%
+hints("03.4")
+
+# %% [markdown]
+# Write it here:
 
 
 # %%
@@ -348,10 +356,12 @@ print(f"the embedding's gradient is off by {off:.0e} of its length")
 # Write `split_backward(first, second, inputs, targets, loss_fn)`: one step over two stages, as if each were on a device of its own. Nothing but numbers crosses the cut. It leaves the gradients in the weights of both, adds them to what is there, and returns the loss, `loss_fn(outputs, targets)`.
 #
 # Try it without looking back at the lesson.
-#
-# <details><summary>Hint 1</summary>Forward: what <code>first</code> makes has a history. What <code>second</code> gets must have none, and must still collect a gradient.</details>
-# <details><summary>Hint 2</summary><code>activation.detach().requires_grad_()</code> is the message. <code>loss.backward()</code> runs as far as the message.</details>
-# <details><summary>Hint 3</summary>What <code>loss.backward()</code> left in <code>message.grad</code> is what <code>activation.backward(…)</code> starts from.</details>
+
+# %%
+hints("03.5")
+
+# %% [markdown]
+# Write it here:
 
 
 # %%
@@ -511,10 +521,12 @@ print(f"{sum(equal)} of {len(equal)} weights are equal to the last bit after 10 
 # A tied weight has its `home` in one stage; other stages compute with `shadows`, which hold the same numbers. All backwards of a step are done: each of them has left its share in its own `.grad`. Where a stage has not used the weight in this step, the share is `None`; home's may be, too.
 #
 # Write `tied_step(home, shadows, optimizer)`: it ends the step, so that the next one can begin. The optimizer knows `home` alone. It returns nothing.
-#
-# <details><summary>Hint 1</summary>Three things have to happen: the shares come home, the weight moves, the shadows follow. In which order?</details>
-# <details><summary>Hint 2</summary>The gradient is the sum of all shares. And autograd <em>adds</em> to a <code>.grad</code>: what must be empty before the next backward?</details>
-# <details><summary>Hint 3</summary>Add each shadow's share to <code>home.grad</code> and set the shadow's to <code>None</code>; <code>optimizer.step()</code>, <code>optimizer.zero_grad()</code>; then <code>shadow.data.copy_(home.data)</code>.</details>
+
+# %%
+hints("03.6")
+
+# %% [markdown]
+# Write it here:
 
 
 # %%

@@ -150,6 +150,12 @@ loss, log = split_step([model[:2], model[2:4], model[4:6], model[6:]], tokens, t
 print(" ".join(log), "|", compare(model, whole))
 
 # %% [markdown]
+# Before you look at that line more closely, the same for two stages, with the messages:
+
+# %%
+question("03.q12")
+
+# %% [markdown]
 # `3F0` and `3B0` stand side by side in the middle: the last stage turns round at once. All others wait until the gradient comes back up to them. Next, the messages. Count them before the package does.
 
 # %%
@@ -201,7 +207,13 @@ print(len(verdicts), "ways:", set(verdicts))
 #
 # ## What crosses, and what stays
 #
-# You know how many messages there are. Now weigh them.
+# You know how many messages there are. First, what is in them?
+
+# %%
+question("03.q13")
+
+# %% [markdown]
+# Now weigh them.
 
 # %%
 question("03.q5")
@@ -369,6 +381,15 @@ print(f"stage 0's gradient is {ratio:.3f} times what stage 1 had left there")
 question("03.q10")
 
 # %% [markdown]
+# How much of it? Write your guess in place of `None`, or run on:
+
+# %%
+from d2lpart.course import predict
+
+guess = predict("03.p1", None)
+guess
+
+# %% [markdown]
 # By hand, with a copy for stage 1:
 
 
@@ -387,6 +408,7 @@ expected = whole[0].token.weight.grad
 own, other = front[0].token.weight.grad, back[-1].projection.weight.grad
 print(f"the embedding's copy alone is off by {distance(own, expected):.0%}")
 print("the sum of both shares is the gradient:", torch.equal(own + other, expected))
+guess.against(100 * distance(own, expected))
 
 # %% [markdown]
 # Each stage has found its own share; the gradient is their sum. Without that sum the two copies also take different steps, and the model is tied no longer.
