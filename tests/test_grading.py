@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from d2lpart.cli import main
+from d2lpart.course.grading import grader
 from d2lpart.course.grading.child_process import Limits
 from d2lpart.course.grading.grader import NOTEBOOKS, Order, grade_one
 from d2lpart.course.grading.library import make_library
@@ -204,6 +205,116 @@ def test_the_system_stops_what_the_list_of_imports_does_not(what, graded):
     assert found.rows[0].kind in ("raised", "memory")
     wanted = ("PermissionError", "OSError", "BlockingIOError", "memory", "MemoryError")
     assert any(word in found.rows[0].sentence for word in wanted), found.rows[0].sentence
+
+
+FINDS_THE_WIRE = """import torch
+from d2lpart.course.grading.wire import Wire
+wire = [o for o in torch.sys.modules["gc"].get_objects() if isinstance(o, Wire)][0]
+"""
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {},
+        {"functions": 5, "raised": {}},
+        {"functions": ["events"], "raised": [1]},
+        {"functions": [[1e999]], "raised": {"1": {}}},
+    ],
+    ids=str,
+)
+def test_a_forged_reply_to_the_load_costs_only_itself(reply, graded):
+    """It has the token and the number of a true one: it comes from the memory they lie in."""
+    row = graded(f"{FINDS_THE_WIRE}inf = float('inf')\nwire.send({reply})\n{RIGHT}").rows[0]
+    assert row.points == 0
+    assert row.kind in ("died", "raised")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"value": {"set": [[]]}, "changed": [], "printed": ""},
+        {"value": [], "changed": [[7, 1]], "printed": ""},
+        {"value": [], "changed": 1, "printed": ""},
+        {"raised": {"type": 1, "message": 2, "place": 3}, "changed": [], "printed": ""},
+        {"raised": {"type": "KeyboardInterrupt", "message": "", "place": None}, "changed": []},
+    ],
+    ids=str,
+)
+def test_a_forged_reply_to_a_call_costs_only_itself(reply, graded):
+    forged = f"{FINDS_THE_WIRE}def events(p):\n    wire.send({reply})\n    return []"
+    assert graded(forged).rows[0].points == 0
+
+
+def test_cells_that_fail_to_load_are_not_tried_for_each_exercise(library, tmp_path):
+    path = tmp_path / "one.ipynb"
+    path.write_text(notebook(f"{RIGHT}\nwhile True: pass"), "utf-8")
+    rows = grade_one(path, Order(tmp_path, 7, (), LIMITS), library, frozenset()).rows
+    assert {row.kind for row in rows} == {"endless"}
+    assert all(row.seconds < LIMITS.load_seconds for row in rows[1:])
+
+
+def test_what_the_grader_fails_on_is_a_row(library, tmp_path, monkeypatch):
+    def broken(*args):
+        raise RuntimeError("a fault of the grader")
+
+    monkeypatch.setattr(grader, "judge", broken)
+    path = tmp_path / "one.ipynb"
+    path.write_text(notebook(RIGHT), "utf-8")
+    row = grade_one(path, Order(tmp_path, 7, ("03.1",), LIMITS), library, frozenset()).rows[0]
+    assert (row.kind, row.points, row.of) == ("failed", 0, 1)
+    assert "RuntimeError" in row.sentence
+
+
+def test_a_worker_that_dies_costs_no_other_submission(tmp_path, monkeypatch):
+    """Results are taken away by hand: both of the pool, then the first one graded alone."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.ipynb").write_text(notebook(RIGHT), "utf-8")
+    first = []
+
+    def lost(one):
+        first.append(one)
+        if len(first) <= 3:
+            one.cancel()
+            return None
+        return one.result()
+
+    monkeypatch.setattr(grader, "_result", lost)
+    paths = [tmp_path / "a.ipynb", tmp_path / "b.ipynb"]
+    found = list(grader.grade(paths, Order(tmp_path, 7, ("03.1",), LIMITS), 1))
+    assert [one.rows[0].kind for one in found] == ["failed", "right"]
+
+
+def test_too_much_code_has_a_row(graded):
+    row = graded(RIGHT, "#" * 2**20).rows[0]
+    assert (row.kind, row.points) == ("unreadable", 0)
+
+
+def test_what_the_courses_cells_import_is_allowed(library, tmp_path):
+    """The first cell of lesson 03 imports copy before torch: an answer may use both."""
+    document = json.loads((NOTEBOOKS / "03_splitting_a_decoder.ipynb").read_text("utf-8"))
+    cells = [cell for cell in document["cells"] if cell["cell_type"] == "code"]
+    first = "".join(cells[1]["source"])
+    assert first.startswith("import copy")
+    answer = f"def events(p):\n    copy, torch\n{RIGHT.partition(chr(10))[2]}"
+    bootstrap = "".join(cells[0]["source"])
+    for start, kind in [(first, "right"), (f"{first}\nx = 1", "raised"), (bootstrap, "raised")]:
+        path = tmp_path / "one.ipynb"
+        path.write_text(notebook(start, answer), "utf-8")
+        order = Order(tmp_path, 7, ("03.1",), LIMITS)
+        assert grade_one(path, order, library, given_cells(NOTEBOOKS)).rows[0].kind == kind
+
+
+def test_other_arguments_than_asked_for_are_named(graded):
+    row = graded("def events(p, q, r=1):\n    return []").rows[0]
+    assert row.kind == "signature"
+    assert row.sentence.endswith("yours has `(p, q, r=None)`.")
+
+
+def test_an_import_within_the_function_is_named(graded):
+    row = graded("def events(p):\n    import subprocess\n    return []").rows[0]
+    assert (row.kind, row.points) == ("import", 0)
+    assert row.sentence == "The function imports subprocess, which is not allowed here."
 
 
 def test_what_is_not_allowed_is_named(graded):

@@ -9,6 +9,7 @@ exercises "05.1", predictions "05.p1".
 import os
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from d2lpart.course import lesson_00, lesson_03, lesson_04, lesson_05, lesson_06
@@ -17,7 +18,7 @@ from d2lpart.course.guard import guarded_judge
 from d2lpart.course.hints import Hint, Hints, get_hint, levels
 from d2lpart.course.prediction import Guess, Prediction
 from d2lpart.course.progress_store import hints_seen, record
-from d2lpart.course.questions import BaseQuestion
+from d2lpart.course.questions import BaseQuestion, NumberQuestion
 from d2lpart.course.verdict import Result
 
 LESSONS = (lesson_00, lesson_03, lesson_04, lesson_05, lesson_06)
@@ -26,7 +27,10 @@ NOT_TRIED = ("missing", "not callable")
 """Verdicts on what is no attempt."""
 
 Item = TypeVar("Item", BaseQuestion, Exercise, Prediction)
-Variant = Callable[[random.Random], BaseQuestion]
+Variant = Callable[[random.Random], NumberQuestion]
+
+REDRAWS = 200
+"""How often a variant is drawn, until no wrong number is that of another idea, or the right one."""
 
 
 def questions() -> list[BaseQuestion]:
@@ -68,7 +72,9 @@ def question(question_id: str, *, seed: int | str | None = None) -> BaseQuestion
         raise ValueError(
             f"{question_id} has no variants; those that have: {', '.join(variants()) or 'none'}"
         )
-    return draw(random.Random(f"{question_id}:{seed}"))
+    rng = random.Random(f"{question_id}:{seed}")
+    drawn = next(one for one in (draw(rng) for _ in range(REDRAWS)) if one.tells_apart)
+    return replace(drawn, hints=found.hints)
 
 
 def predict(prediction_id: str, guess: float | None = None) -> Guess:

@@ -19,14 +19,15 @@ EXERCISES: list[Exercise] = with_help(ALL, EXERCISE_HELP)
 PREDICTIONS = [
     Prediction(
         "03.p1",
-        "By how many % is the gradient in the embedding's copy off, without the head's share?",
+        "Each copy gets a gradient of its own. By how many % does the one in the embedding's copy "
+        "differ from that of the uncut model?",
         unit="%",
         tolerance=12,
         ideas=[
             (0, "The head uses the weight as well, and its share is in the other copy."),
             (50, "Two shares need not be equally large."),
         ],
-        lesson="The head sees every position's error at once; its share is the larger one.",
+        lesson="In this decoder the head has the larger share by far; the two need not be alike.",
     )
 ]
 

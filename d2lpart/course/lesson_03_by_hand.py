@@ -128,9 +128,10 @@ def _loss_sentence(loss: Any, expected: float) -> str | None:
 
 def _again_sentence(ratios: dict[str, float]) -> str | None:
     """Judge two calls: the gradients of a second micro-batch are to be added."""
-    name, ratio = max(ratios.items(), key=lambda pair: abs(pair[1] - 2))
-    if abs(ratio - 2) < 1e-3:
+    off = {name: ratio for name, ratio in ratios.items() if not abs(ratio - 2) < 1e-3}  # or NaN
+    if not off:
         return None
+    name, ratio = max(off.items(), key=lambda pair: abs(pair[1] - 2))
     return (
         f"One call is right. After two calls the gradients of `{name}` are {ratio:.3g} times those "
         f"of one, not 2 times: those of several micro-batches have to add up, so neither clear nor "

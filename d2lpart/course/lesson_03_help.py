@@ -122,7 +122,7 @@ HELP: dict[str, Help] = {
     "03.q11": Help(
         (
             "A mean is a sum divided by a count. What are the two sums?",
-            "2.0 × 100 and 4.0 × 300. And of how many targets is the mean asked for?",
+            "Each mean times its own count. And of how many targets is the mean asked for?",
             "Add the two sums and divide by all targets.",
         ),
         lambda: f"1.0 over 10 targets and 3.0 over 30: (10 + 90)/40 = {(10 + 90) / 40:g}.",

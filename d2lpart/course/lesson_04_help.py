@@ -52,8 +52,8 @@ HELP: dict[str, Help] = {
             "the dealt layers?",
             "Each crossing carries the same bytes, forward and back. So the two numbers of MB are "
             "as the two numbers of crossings.",
-            "The groups have 2 crossings. Dealt out, every pair of neighbours crosses; count the "
-            "pairs.",
+            "Groups have one crossing less than there are devices. Dealt out, every pair of "
+            "neighbours crosses; count the pairs.",
         ),
         lambda: (
             f"Eight layers on two devices: {Partition([4, 4]).crossings} crossing in groups, "
@@ -118,8 +118,9 @@ HELP: dict[str, Help] = {
             "a block, 40 for the head.",
         ),
         lambda: (
-            "With room for 50: one block beside the embedding at most, and the smallest bottleneck "
-            f"is {_capped(50):g}."
+            "Six blocks on three stages, with room for 60: two blocks at most beside the embedding "
+            f"and beside the head. The smallest bottleneck without memory is {_small(None):g}, with "
+            f"it {_small(60):g}."
         ),
     ),
     "04.q9": Help(
@@ -137,9 +138,12 @@ HELP: dict[str, Help] = {
 }
 
 
-def _capped(capacity: float) -> float:
-    costs, memory = [1] + [10] * 12 + [40], [40] + [10] * 12 + [40]
-    return partition(costs, 4, memory=memory, capacity=capacity).bottleneck(costs)
+def _small(capacity: float | None) -> float:
+    """The smallest bottleneck of an embedding, six blocks and a head on three stages."""
+    costs, memory = [1] + [10] * 6 + [30], [40] + [10] * 6 + [40]
+    if capacity is None:
+        return partition(costs, 3).bottleneck(costs)
+    return partition(costs, 3, memory=memory, capacity=capacity).bottleneck(costs)
 
 
 EXERCISE_HELP: dict[str, Help] = {

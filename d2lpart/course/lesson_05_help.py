@@ -21,8 +21,8 @@ HELP: dict[str, Help] = {
         (
             "Which actions run on the other ranks in between? Write them down in order.",
             "The forward goes on to the last rank. There the loss is, and the backward begins.",
-            "Behind rank 0 lie two stages. Each of them runs one forward and one backward before "
-            "rank 0 gets its gradient.",
+            "Each stage behind rank 0 runs one forward and one backward before rank 0 gets its "
+            "gradient.",
         ),
         lambda: (
             f"With 4 ranks: 1F0 2F0 3F0 3B0 2B0 1B0 run in between, 3 × 1 s and 3 × 2 s, so "
@@ -43,10 +43,10 @@ HELP: dict[str, Help] = {
     ),
     "05.q4": Help(
         (
-            "How many of the three ranks work at any one moment?",
+            "How many of the ranks work at any one moment?",
             "Does that number change when one stage takes longer?",
-            "One lane of three is filled at any moment, however long the parts are. What share of "
-            "the three lanes is blank?",
+            "One lane is filled at any moment, however long the parts are. What share of all lanes "
+            "is blank?",
         ),
         lambda: (
             f"Two ranks, one of them four times as heavy: one of two works at any moment, so "
@@ -71,8 +71,9 @@ HELP: dict[str, Help] = {
     "05.q6": Help(
         (
             "Two things take time in a forward pass that is cut. Which?",
-            "Computing is 1 s in all, wherever it is done. How often does the data change rank?",
-            "Four ranks have three cuts between them. Add three messages to the computing.",
+            "Computing takes as long in all, wherever it is done. How often does the data change "
+            "rank?",
+            "There is a cut between each two neighbours. Add one message for each of them.",
         ),
         lambda: (
             f"Over 3 ranks with 0.05 s a message: 3 × 1/3 s of computing and 2 messages, "
@@ -95,8 +96,8 @@ HELP: dict[str, Help] = {
     "05.q8": Help(
         (
             "In a naive step, whose seconds count?",
-            "All of them, once: the four turns follow each other. Which turn gets shorter?",
-            "Rank 2's turn of 3 s is halved. The other three stay.",
+            "All of them, once: the turns follow each other. Which turn gets shorter?",
+            "One turn is divided by how much faster its device is. The others stay.",
         ),
         lambda: (
             f"Three ranks of 4 s each, one of them made four times as fast: 4 + 1 + 4 = "
@@ -106,9 +107,9 @@ HELP: dict[str, Help] = {
     "05.q9": Help(
         (
             "Count in slots: one slot is a forward and a backward of one micro-batch.",
-            "A rank works in 16 slots. How many more does the step have, because the last rank "
-            "begins late and the first one ends late?",
-            "Three more: the step has 19. What part of 19 are the blank ones?",
+            "A rank works in one slot for each micro-batch. How many more does the step have, "
+            "because the last rank begins late and the first one ends late?",
+            "One more for each rank but one. What part of all slots are these?",
         ),
         lambda: (
             f"With 8 micro-batches on four ranks: 8 slots of work, 8 + 3 in all, and 3/11 = "

@@ -9,7 +9,7 @@ HELP: dict[str, Help] = {
         (
             "Which formula gives the idle part of the step for p ranks and m micro-batches?",
             "(p − 1)/(m + p − 1) is to be no more than the part that is asked for. Turn it round.",
-            "The blank slots are p − 1. If they may be one tenth of the step, how many slots does "
+            "The blank slots are p − 1. If they may be that part of the step, how many slots does "
             "the step have at least, and how many of them are work?",
         ),
         lambda: (

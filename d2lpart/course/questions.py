@@ -23,6 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from math import isfinite
 from typing import ClassVar, NamedTuple
 
@@ -189,6 +190,13 @@ class NumberQuestion(BaseQuestion):
         """The right number, computed now."""
         return float(self.answer() if callable(self.answer) else self.answer)
 
+    @property
+    def tells_apart(self) -> bool:
+        """Whether the right number and all wrong ones are far enough from each other."""
+        wrong = [float(w() if callable(w) else w) for w, _ in self.misconceptions]
+        numbers = sorted([self.value(), *wrong])
+        return all(b - a > self._room() for a, b in pairwise(numbers))
+
     def judge(self, answer: object) -> Feedback:
         number = _number(answer, self.unit)
         if number is None:
@@ -209,8 +217,10 @@ class NumberQuestion(BaseQuestion):
         return f"{amount} is too {side}. {more}".rstrip()
 
     def _near(self, number: float, target: float) -> bool:
-        room = self.tolerance if self.tolerance is not None else 0.01 * abs(self.value())
-        return abs(number - target) <= room + 1e-9 * abs(target)
+        return abs(number - target) <= self._room() + 1e-9 * abs(target)
+
+    def _room(self) -> float:
+        return self.tolerance if self.tolerance is not None else 0.01 * abs(self.value())
 
     def _form(self) -> str:
         unit = f" in {self.unit}" if self.unit else ""

@@ -378,16 +378,16 @@ print(f"stage 0's gradient is {ratio:.3f} times what stage 1 had left there")
 # Many decoders are *tied*: the head's matrix and the embedding's vectors are one weight. The embedding is in the first stage and the head in the last, so on two devices there must be two copies.
 
 # %%
-question("03.q10")
-
-# %% [markdown]
-# How much of it? Write your guess in place of `None`, or run on:
-
-# %%
 from d2lpart.course import predict
 
 guess = predict("03.p1", None)
 guess
+
+# %% [markdown]
+# Write a number in place of `None`, or run on. And what do you expect of the copy?
+
+# %%
+question("03.q10")
 
 # %% [markdown]
 # By hand, with a copy for stage 1:

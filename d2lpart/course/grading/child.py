@@ -46,6 +46,7 @@ def serve(fd: int, prevented: dict[str, bool]) -> None:
 def _report(cell: Any) -> dict[str, Any]:
     return {
         "number": cell.number,
+        "given": cell.given,
         "defines": cell.defines,
         "imports": cell.imports,
         "trouble": cell.trouble,

@@ -12,10 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from d2lpart.course.grading.child_process import Child, ChildFailed
+from d2lpart.course.grading.child_process import GARBLED, Child, ChildFailed
 from d2lpart.course.grading.plain_values import decode, encode, overwrite
-
-GARBLED = "What came back is no answer: does the code write where it should not?"
 
 
 @dataclass
