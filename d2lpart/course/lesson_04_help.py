@@ -119,8 +119,8 @@ HELP: dict[str, Help] = {
         ),
         lambda: (
             "Six blocks on three stages, with room for 60: two blocks at most beside the embedding "
-            f"and beside the head. The smallest bottleneck without memory is {_small(None):g}, with "
-            f"it {_small(60):g}."
+            f"and beside the head. The smallest bottleneck is {_small(None):g} without that limit, "
+            f"and {_small(60):g} with it."
         ),
     ),
     "04.q9": Help(
