@@ -46,6 +46,8 @@ PURE = (
     "lanes_svg",
     "schedule_report",
     "partition_report",
+    "recognition",
+    "building",
 )
 
 # These may import torch as well. The root's public names come before the course that uses them.
@@ -77,6 +79,7 @@ ORDER = (
     "draw_curves",
     "draw",
     "widgets",
+    "widgets_builder",
     ROOT,
     "course",
     "cli",

@@ -343,7 +343,21 @@ except ScheduleError as error:
 
 # %% [markdown]
 # A deadlock: each rank waits for what the other will do later. Change the order of rank 1 in your copy
-# until it runs. Then the challenge: 1F1B takes 33 s here and holds 4 micro-batches on its fullest
+# until it runs.
+#
+# Or build one without any mistake: here only the actions that can run next have a button, and any other
+# tells you what it waits for. Three ranks, three micro-batches, and no rank may hold more than three.
+
+# %%
+from d2lpart.widgets_builder import schedule_builder
+
+schedule_builder(3, 3, split=True, most_held=3)
+
+# %% [markdown]
+# (Without buttons, `Building(3, 3, split=True, most_held=3).place("0F0")` from `d2lpart.building` does
+# the same, move by move.)
+#
+# Then the challenge: 1F1B takes 33 s here and holds 4 micro-batches on its fullest
 # rank. **Par is 27 s, with the same memory.** The last
 # [exercise](../exercises/06_pipeline_parallelism.ipynb) checks yours, says how far it is from par, and
 # runs it for real.
