@@ -89,4 +89,8 @@ class Several(BaseQuestion):
 
     def example(self) -> str:
         """Return an answer of the right form that gives nothing away."""
-        return f'"{"".join(list(self.options)[:2])}"'
+        keys = "".join(self.options)
+        wrong = next(
+            some for some in (keys[:2], keys[-2:], keys[:1]) if set(some) != set(self.answer)
+        )
+        return f'"{wrong}"'
