@@ -506,15 +506,17 @@ class Blocks(nn.Module):
 
 @pytest.fixture
 def alarm():
-    """The alarm clock raises KeyboardInterrupt, as Ctrl-C does."""
+    """The alarm clock raises KeyboardInterrupt, as Ctrl-C does, in a background job too."""
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGALRM, interrupt)
+    signals = (signal.SIGALRM, signal.SIGINT)  # a shell's background jobs ignore the second
+    before = [signal.signal(number, interrupt) for number in signals]
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
+    for number, handler in zip(signals, before, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures("alarm")
