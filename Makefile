@@ -6,13 +6,14 @@ LAB_ARGS :=
 WORKERS := 2
 SANITIZE := tests/sanitize.cfg
 
-.PHONY: help setup lab test style types unit nbval colab notebooks bench clean
+.PHONY: help setup lab test style types unit nbval colab wheel notebooks bench clean
 .NOTPARALLEL:
 
 help:
 	@echo 'make lab        set up, and open JupyterLab on lesson 00'
 	@echo 'make test       set up, and check style, types, code and all notebooks'
 	@echo 'make colab      run the notebooks and the widgets with the versions that Colab has'
+	@echo 'make wheel      build a wheel, and run lesson 00 on it in an empty environment'
 	@echo 'make notebooks  build the notebooks anew from notebooks/src and exercises/src'
 	@echo 'make bench      time the package on this machine'
 	@echo 'make setup      only make .venv, or bring it up to date'
@@ -81,7 +82,7 @@ $(READY): pyproject.toml constraints.txt
 # ---- the course --------------------------------------------------------------------------------
 
 # What runs here is no learner's progress.
-unit nbval colab notebooks: export D2LPART_PROGRESS := off
+unit nbval colab wheel notebooks: export D2LPART_PROGRESS := off
 
 lab: $(READY)
 	@root=; if [ "$$(id -u)" = 0 ]; then root=--allow-root; fi; \
@@ -153,6 +154,17 @@ colab: .venv-colab/ready
 	    --nbval-cell-timeout=120 --nbval-sanitize-with $(SANITIZE) -n $(WORKERS) --dist loadfile \
 	    notebooks exercises
 
+# Run from another folder, so that nothing but the wheel can be what is imported.
+wheel: $(READY)
+	@echo '== The wheel: built, installed into an empty environment, lesson 00 run on it =='
+	@rm -rf build dist .venv-wheel
+	$(VENV_PYTHON) -m build
+	$(VENV_PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	@cd .venv-wheel && PYTHONSAFEPATH=1 MPLBACKEND=agg $(ONE_CORE) bin/python ../notebooks/src/00_start_here.py > lesson_00.txt \
+	    && bin/python -I -c 'import d2lpart; print("lesson 00 ran on", d2lpart.__file__)'
+	@rm -rf .venv-wheel
+
 clean:
-	rm -rf .venv .venv-colab .pytest_cache .mypy_cache .ruff_cache .hypothesis build d2lpart.egg-info
+	rm -rf .venv .venv-colab .venv-wheel .pytest_cache .mypy_cache .ruff_cache .hypothesis build d2lpart.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
