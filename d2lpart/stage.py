@@ -164,8 +164,13 @@ class Stage:
         return outputs, held
 
     def _compute(self, held: Held) -> Tensor:
-        held.trunk_end = get_gradient_edge(held.inputs) if held.inputs.requires_grad else None
-        for _, _, outputs in self.walk(held.inputs, held.key):
+        inputs = held.inputs
+        held.trunk_end = None
+        if inputs.requires_grad and torch.is_grad_enabled():
+            if held.saved is not None:  # let I end at no leaf, which torch's FLOP counter refuses
+                inputs = inputs.view_as(inputs)
+            held.trunk_end = get_gradient_edge(inputs)
+        for _, _, outputs in self.walk(inputs, held.key):
             if held.trunk_end is None and outputs.requires_grad:
                 held.trunk_end = get_gradient_edge(outputs)
         if held.finish is None:

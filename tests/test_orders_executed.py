@@ -1,0 +1,169 @@
+"""Every named schedule run for real: the loop's gradients to the last bit, no work done twice."""
+
+import random
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from d2lpart import Decoder, Pipeline, build_schedule
+from d2lpart.orders import SCHEDULES
+from d2lpart.stage import Stage
+
+CLOCKS = ["virtual", "wall"]
+CHUNKS = {"1f1b": [1], "zb-h1": [1], "zb-h2": [1], "zb-v": [2]}  # the others take any number
+SPLIT = ["zb-h1", "zb-h2", "zb-v"]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def drawn(*shape, below=None):
+    generator = torch.Generator().manual_seed(1)
+    if below is None:
+        return torch.randn(shape, generator=generator)
+    return torch.randint(below, shape, generator=generator)
+
+
+def perceptron():
+    torch.manual_seed(0)
+    return [nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 6), nn.GELU()) for _ in range(12)]
+
+
+def loop(layers, inputs, targets, m):
+    """One device, one micro-batch after another; each weighs what its share of the targets is."""
+    for x, y in zip(inputs.tensor_split(m), targets.tensor_split(m), strict=True):
+        for layer in layers:
+            x = layer(x)
+        loss = F.cross_entropy(x.flatten(0, -2), y.flatten())
+        (loss * (y.numel() / targets.numel())).backward()
+
+
+def weights(layers):
+    return {weight: None for layer in layers for weight in layer.parameters()}
+
+
+def assert_same_gradients(layers, expected):
+    for ours, theirs in zip(weights(layers), weights(expected), strict=True):
+        if theirs.grad is None:
+            assert ours.grad is None
+        else:
+            assert torch.equal(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("p", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_gradients_are_those_of_the_loop_for_any_sizes(name, p, clock):
+    """With fewer micro-batches than ranks, as many, no multiple of them, and unequal ones."""
+    inputs, targets = drawn(14, 6), drawn(14, below=6)
+    for m in (1, 2, 3, 4, 5, 7):
+        expected = perceptron()
+        loop(expected, inputs, targets, m)
+        for v in CHUNKS.get(name, [1, 2, 3]):
+            layers, stages = perceptron(), p * v
+            sizes = [12 // stages + (stage < 12 % stages) for stage in range(stages)]
+            schedule = build_schedule(name, p, m, chunks=v)
+            pipeline = Pipeline(layers, sizes, ["cpu"] * p, schedule=schedule, clock=clock)
+            step = pipeline.step(inputs, targets)
+            assert_same_gradients(layers, expected)
+            assert {span.action for span in step.timeline.spans} == set(schedule.position)
+
+
+def tie(decoder, how):
+    """Let a weight stand in several stages: the embedding in the head, or a block's in another."""
+    if how == "blocks":
+        decoder.layers[2].perceptron.hidden.weight = decoder.layers[1].perceptron.hidden.weight
+    return decoder
+
+
+def small_decoder(tied):
+    torch.manual_seed(0)
+    decoder = Decoder(
+        vocab_size=11, width=8, num_layers=4, num_heads=2, context=6, tied=tied == "ends"
+    )
+    return tie(decoder, tied)
+
+
+@pytest.mark.parametrize("seed", range(36))
+def test_split_orders_of_a_decoder(seed):
+    """Weights tied or frozen, forwards computed again, micro-batches of unequal size."""
+    chance = random.Random(seed)
+    name, tied = chance.choice([*SPLIT, "interleaved"]), chance.choice(["no", "ends", "blocks"])
+    p, m, v = chance.randint(1, 3), chance.randint(1, 7), chance.randint(1, 2)
+    frozen = chance.choice([(), (0, 1), (2,), (5,)])
+    ours, theirs = small_decoder(tied), small_decoder(tied)
+    for number in frozen:
+        ours.layers[number].requires_grad_(False)
+        theirs.layers[number].requires_grad_(False)
+    inputs, targets = drawn(7, 6, below=11), drawn(7, 6, below=11).flip(0)
+    loop(theirs.layers, inputs, targets, m)
+    schedule = build_schedule(name, p, m, chunks=v if name == "interleaved" else None)
+    stages = schedule.num_stages
+    sizes = [6 // stages + (stage < 6 % stages) for stage in range(stages)]
+    options = {"clock": chance.choice(CLOCKS), "recompute": chance.random() < 0.3}
+    pipeline = Pipeline(ours.layers, sizes, ["cpu"] * p, schedule=schedule, **options)
+    pipeline.step(inputs, targets)
+    assert_same_gradients(ours.layers, theirs.layers)
+
+
+# ---- no work is done twice
+
+
+def flops(act, *args):
+    with FlopCounterMode(display=False) as counter:
+        made = act(*args)
+    return counter.get_total_flops(), made
+
+
+def block():
+    return [small_decoder("no").layers[k] for k in (1, 2)], drawn(3, 6, 8)
+
+
+def convolutions():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Conv2d(4, 2, 3), nn.Flatten()]
+    return [*layers, nn.Linear(32, 5)], drawn(2, 3, 8, 8)
+
+
+@pytest.mark.parametrize("make", [block, convolutions])
+def test_i_and_w_together_compute_what_b_computes(make):
+    """In floating-point operations; and W runs no part of the forward, and none of I."""
+    layers, inputs = make()
+    stage = Stage(0, layers, 0, torch.device("cpu"))
+    stage.begin()
+    key = (0, 0, 0)
+    forward, (outputs, held) = flops(stage.forward, inputs, True, key)
+    whole, _ = flops(stage.backward, held, torch.ones_like(outputs), {})
+    same, (outputs, held) = flops(stage.forward, inputs, True, key, None, True)
+    first, _ = flops(stage.backward_input, held, torch.ones_like(outputs), {})
+    second, _ = flops(stage.backward_weight, held, {})
+    assert same == forward
+    assert first + second == whole
+    assert min(first, second) > 0
+
+
+@pytest.mark.parametrize("tied", ["no", "ends"])
+def test_every_order_computes_as_much(tied):
+    """Counted by torch over a whole step; with recompute the forward runs twice, and I and W once.
+
+    A backward is two products for each one of the forward, so that is four thirds.
+    """
+    inputs, targets = drawn(4, 6, below=11), drawn(4, 6, below=11)
+    counted = {False: set(), True: set()}
+    for recompute, found in counted.items():
+        for name in SCHEDULES:
+            pipeline = Pipeline(
+                small_decoder(tied), [1] * 6 if name == "zb-v" else [2] * 3, ["cpu"] * 3,
+                schedule=name, num_microbatches=4, clock="virtual", recompute=recompute,
+            )  # fmt: skip
+            found.add(flops(pipeline.step, inputs, targets)[0])
+    assert len(counted[False]) == len(counted[True]) == 1
+    assert 3 * counted[True].pop() == 4 * counted[False].pop() > 0
