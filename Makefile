@@ -76,7 +76,7 @@ $(READY): pyproject.toml constraints.txt
 	fi; \
 	echo '== Install the packages into .venv; the first time this takes minutes =='; \
 	rm -f $(READY); touch $(UNFINISHED); \
-	$(VENV_PYTHON) -m pip install --constraint constraints.txt --editable '.[lab,browser,dev]'; \
+	$(VENV_PYTHON) -m pip install --constraint constraints.txt --editable '.[lab,hf,browser,dev]'; \
 	pwd -P > $(READY); rm $(UNFINISHED)
 
 # ---- the course --------------------------------------------------------------------------------

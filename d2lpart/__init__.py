@@ -7,6 +7,7 @@ from d2lpart.display import set_painter
 from d2lpart.engine import PipelineError
 from d2lpart.generation import generate
 from d2lpart.hardware import devices
+from d2lpart.models import layers_of
 from d2lpart.orders import SCHEDULES, build_schedule
 from d2lpart.partitioning import Partition, PartitionError, partition
 from d2lpart.pipeline import Pipeline, StepResult
@@ -42,6 +43,7 @@ __all__ = [
     "dependencies",
     "devices",
     "generate",
+    "layers_of",
     "partition",
     "profile",
     "simulate",

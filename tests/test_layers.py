@@ -59,6 +59,9 @@ ORDER = (
     "randomness",
     "generation",
     "decoder",
+    "models_padding",
+    "models_hf",
+    "models",
     "text",
     "profiler",
     "layout",
@@ -94,6 +97,7 @@ ONLY_IN = {
     "jupytext": ("course",),
     "nbclient": ("course",),
     "nbformat": ("course",),
+    "transformers": ("models_hf",),
 }
 
 # These import what a submission names; the test of the order would have nothing to hold it to.
@@ -266,6 +270,7 @@ def test_import_loads_neither_figures_nor_widgets() -> None:
     loaded = modules_after("import d2lpart")
     assert ROOT in loaded
     assert not loaded & {"matplotlib", "ipywidgets", "IPython", "jupytext", "nbclient", "pytest"}
+    assert "transformers" not in loaded
 
 
 @EACH_MODULE

@@ -1,0 +1,102 @@
+"""The layers of a model as an explicit list, each taking and returning one tensor."""
+
+from collections.abc import Iterable, Sequence
+
+from torch import nn
+
+from d2lpart.models_padding import PaddingSource
+
+# Of Hugging Face's transformers; by name, so that the library is loaded for its own models only.
+GPT2 = ("GPT2LMHeadModel", "GPT2Model")
+LLAMA_STYLE = tuple(
+    name + end
+    for name in ("Llama", "Mistral", "Phi3", "Qwen2", "Qwen3")
+    for end in ("ForCausalLM", "Model")
+)
+
+
+def layers_of(
+    model: nn.Module | Sequence[nn.Module], padding: PaddingSource = None
+) -> list[nn.Module]:
+    """Return the layers of a model in order, ready for `Pipeline`, `profile` and `partition`.
+
+    Run one after another they compute what the model computes, with the model's own modules and
+    parameters: to train the layers is to train the model. Nothing is copied but the table of
+    frequencies of rotary embeddings, which each block gets for itself.
+
+    A Hugging Face decoder becomes `[embedding, block, …, block, head]`: token ids (B, T) go in,
+    logits (B, T, V) come out, or the last hidden states (B, T, C) of a model without a language
+    head. Positions count from 0, attention is causal, with the sliding window that the model has,
+    and nothing is cached. Each block makes its own mask where the attention kernel needs one.
+    Dropout is drawn anew, so in training it differs from the original's until you fix both.
+
+    Args:
+        model: an `nn.Sequential` (a `Decoder` is one), a list of modules, or one of Hugging Face's
+            GPT-2, Llama, Mistral, Phi-3, Qwen2 and Qwen3 decoders, with or without its head.
+        padding: for a Hugging Face decoder, which tokens nobody may look at, as its
+            `attention_mask` says. None: there are none. A whole number: the tokens with this id.
+            "mask": the input is `torch.stack([ids, attention_mask], dim=-1)`, (B, T, 2), with 1
+            for a token and 0 for padding. The mask then rides along as one more column of the
+            activation: each cut carries (B, T, C + 1) numbers, 1/C more, in both directions.
+
+    Raises:
+        ValueError: a model it does not know, a version of transformers it does not know, or
+            `padding` for a model that has no such thing.
+
+    >>> layers_of(nn.Sequential(nn.Linear(4, 8), nn.ReLU()))
+    [Linear(in_features=4, out_features=8, bias=True), ReLU()]
+    """
+    if _from_transformers(model):
+        from d2lpart.models_hf import decoder_layers
+
+        return decoder_layers(model, padding)
+    layers = _listed(model)
+    if padding is not None:
+        raise ValueError(
+            f"padding={padding!r} for {type(model).__name__}: only Hugging Face decoders have a "
+            f"padding mask; leave padding out"
+        )
+    return layers
+
+
+def _from_transformers(model: object) -> bool:
+    """Say whether this is exactly a class of the library, not one derived from it."""
+    kind = type(model)
+    known = kind.__name__ in GPT2 or kind.__name__ in LLAMA_STYLE
+    return known and kind.__module__.startswith("transformers.models.")
+
+
+def _listed(model: object) -> list[nn.Module]:
+    """Return the modules of a list, or of a module that runs its children one after another."""
+    runs_in_order = (
+        isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward
+    )
+    plain = isinstance(model, list | tuple | nn.ModuleList)
+    if not (runs_in_order or plain):
+        raise ValueError(_unknown(model))
+    assert isinstance(model, Iterable)
+    layers = list(model)
+    if not layers:
+        raise ValueError("0 layers: a network needs at least 1; give at least one module")
+    for number, layer in enumerate(layers):
+        if not isinstance(layer, nn.Module):
+            raise ValueError(
+                f"layer {number} is {type(layer).__name__}, not a torch.nn.Module: wrap a function "
+                f"in a module"
+            )
+    return layers
+
+
+def _unknown(model: object) -> str:
+    """Say what is known, and what to give instead, with the children that the model has."""
+    kind = type(model).__name__
+    if not isinstance(model, nn.Module):
+        return f"{kind} is no model: give a torch.nn.Module, or a list of modules"
+    names = [name for name, _ in model.named_children()]
+    has = f" (its children: {', '.join(names)})" if names else ""
+    return (
+        f"layers_of does not know {kind}{has}, since nothing says in which order its parts run: it "
+        f"knows nn.Sequential, lists of modules, and Hugging Face's {', '.join(GPT2)}, "
+        f"{', '.join(LLAMA_STYLE)}; give a list of modules that each take and return one tensor, "
+        f"such as [model.embedding, *model.blocks, model.head]"
+    )

@@ -1,0 +1,175 @@
+"""The decoders of Hugging Face's transformers as layers: embedding, blocks, head.
+
+What the library's `forward` of a whole model does between its modules stands here, a layer at a
+time: positions, masks, rotary embeddings. The modules are the model's own. The letters of the
+shapes are those of `decoder.py`.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
+
+from d2lpart.models_padding import Attach, PaddingSource, attach, detach
+
+OLDEST = (5, 12)  # its mask functions take the arguments in the order used here
+
+Windowed = Callable[[Any, int], bool]
+
+# Whether a block of this kind of model has the sliding window of its config.
+WINDOWED: dict[str, Windowed] = {
+    "gpt2": lambda config, block: False,
+    "llama": lambda config, block: False,
+    "mistral": lambda config, block: config.sliding_window is not None,
+    "phi3": lambda config, block: config.sliding_window is not None,
+    "qwen2": lambda config, block: config.layer_types[block] == "sliding_attention",
+    "qwen3": lambda config, block: config.layer_types[block] == "sliding_attention",
+}
+
+
+class GPT2Embedding(nn.Module):
+    """Token vectors plus position vectors, and dropout on their sum.
+
+    Args:
+        tokens, positions: the tables of vectors, (V, C) and (context, C).
+        dropout: what comes after.
+    """
+
+    def __init__(self, tokens: nn.Embedding, positions: nn.Embedding, dropout: nn.Module) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.positions = positions
+        self.dropout = dropout
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Turn token ids (B, T) into vectors (B, T, C)."""
+        context = self.positions.num_embeddings
+        if ids.shape[1] > context:
+            raise ValueError(
+                f"{ids.shape[1]} positions for a context of {context}: each position needs its own "
+                f"vector; pass at most {context} positions"
+            )
+        vectors = self.positions(torch.arange(ids.shape[1], device=ids.device)[None])  # (1, T, C)
+        return self.dropout(self.tokens(ids) + vectors)
+
+
+class HFBlock(nn.Module):
+    """One block of a decoder with the mask and the positions that the whole model would give it.
+
+    Args:
+        block: the model's own block.
+        config: the model's config, which names the attention kernel and the window.
+        windowed: whether the block sees only the last `config.sliding_window` positions.
+        rotary: makes the rotary embeddings; None where the positions are in the vectors.
+        padded: whether the last column of the activation is a padding mask.
+    """
+
+    def __init__(
+        self, block: nn.Module, config: Any, windowed: bool, rotary: nn.Module | None, padded: bool
+    ) -> None:
+        super().__init__()
+        self.block = block
+        self.rotary = rotary
+        self.config = config
+        self.windowed = windowed
+        self.padded = padded
+        _refuse_checkpointing(block)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map the vectors (B, T, C), or with their mask (B, T, C + 1); the shape stays."""
+        _refuse_checkpointing(self.block)
+        padding = None
+        if self.padded:
+            x, padding = detach(x)
+        positions = torch.arange(x.shape[1], device=x.device)[None]  # (1, T)
+        make_mask = create_sliding_window_causal_mask if self.windowed else create_causal_mask
+        given = {
+            "attention_mask": make_mask(self.config, x, padding, None),
+            "position_ids": positions,
+        }
+        if self.rotary is not None:
+            given["position_embeddings"] = self.rotary(x, positions)
+        x = self.block(x, **given)
+        return x if padding is None else attach(x, padding)
+
+
+class HFHead(nn.Module):
+    """The last normalisation, and the logits where the model has a language head.
+
+    Args:
+        norm: the model's last normalisation.
+        projection: from vectors to logits; None for a model without a language head.
+        padded: whether the last column of the activation is a padding mask.
+    """
+
+    def __init__(self, norm: nn.Module, projection: nn.Module | None, padded: bool) -> None:
+        super().__init__()
+        self.norm = norm
+        self.projection = projection
+        self.padded = padded
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn vectors (B, T, C) into logits (B, T, V); a mask ends here."""
+        if self.padded:
+            x, _ = detach(x)
+        x = self.norm(x)
+        return x if self.projection is None else self.projection(x)
+
+
+def decoder_layers(model: Any, padding: PaddingSource) -> list[nn.Module]:
+    """Return the layers of a decoder that `layers_of` knows by name; its arguments.
+
+    Raises:
+        ValueError: a version of transformers that is too old, or a `padding` of another kind.
+    """
+    _check_version()
+    _check_padding(padding)
+    parts = _gpt2_parts if model.config.model_type == "gpt2" else _llama_parts
+    embedding, blocks, norm, rotary = parts(getattr(model, model.base_model_prefix, model))
+    config, padded = model.config, padding is not None
+    windowed = WINDOWED[config.model_type]
+    layers = [
+        HFBlock(block, config, windowed(config, number), copy.deepcopy(rotary), padded)
+        for number, block in enumerate(blocks)
+    ]
+    head = HFHead(norm, getattr(model, "lm_head", None), padded)
+    return [Attach(embedding, padding) if padded else embedding, *layers, head]
+
+
+def _gpt2_parts(core: Any) -> tuple[nn.Module, list[nn.Module], nn.Module, None]:
+    return GPT2Embedding(core.wte, core.wpe, core.drop), list(core.h), core.ln_f, None
+
+
+def _llama_parts(core: Any) -> tuple[nn.Module, list[nn.Module], nn.Module, nn.Module]:
+    return core.embed_tokens, list(core.layers), core.norm, core.rotary_emb
+
+
+def _refuse_checkpointing(block: nn.Module) -> None:
+    """Raise if the block runs its forward again by itself: dropout would draw other masks."""
+    if getattr(block, "gradient_checkpointing", False):
+        raise ValueError(
+            "the model has gradient checkpointing on, whose second forward would draw other "
+            "dropout masks: switch it off in the model, and use Pipeline(…, recompute=True)"
+        )
+
+
+def _check_version() -> None:
+    found = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+    if found < OLDEST:
+        raise ValueError(
+            f"transformers {transformers.__version__} is older than "
+            f"{'.'.join(map(str, OLDEST))}, the oldest that layers_of knows: update it"
+        )
+
+
+def _check_padding(padding: object) -> None:
+    whole = isinstance(padding, int) and not isinstance(padding, bool)
+    if not (padding is None or padding == "mask" or whole):
+        raise ValueError(
+            f"padding={padding!r}: give the id of the padding token, 'mask' for inputs that bring "
+            f"their mask, or None"
+        )
