@@ -13,11 +13,12 @@ from d2lpart.partitioning import Partition, PartitionError, partition
 from d2lpart.pipeline import Pipeline, StepResult
 from d2lpart.placement import Verdict, check_placement
 from d2lpart.profiler import LayerCost, profile
-from d2lpart.schedule import Action, Schedule, ScheduleError, dependencies, validate
+from d2lpart.schedule import Action, Schedule, ScheduleError, dependencies
 from d2lpart.simulator import simulate
 from d2lpart.span import Link, Span, Transfer
 from d2lpart.text import Corpus, corpus
 from d2lpart.timeline import Timeline
+from d2lpart.validation import validate
 
 __all__ = [
     "SCHEDULES",

@@ -10,7 +10,8 @@ from d2lpart import hardware
 from d2lpart.orders import build_schedule
 from d2lpart.partitioning import Partition, partition
 from d2lpart.profiler import compute_weights
-from d2lpart.schedule import Schedule, validate
+from d2lpart.schedule import Schedule
+from d2lpart.validation import validate
 
 
 def arrange(

@@ -8,8 +8,9 @@ from d2lpart import widgets
 from d2lpart.building import Building, Move
 from d2lpart.orders import SCHEDULES, build_schedule
 from d2lpart.recognition import recognize
-from d2lpart.schedule import Action, Schedule, ScheduleError, validate
+from d2lpart.schedule import Action, Schedule, ScheduleError
 from d2lpart.simulator import simulate
+from d2lpart.validation import validate
 from d2lpart.widgets_builder import schedule_builder
 
 

@@ -22,6 +22,7 @@ PURE = (
     "files",
     "display",
     "schedule",
+    "validation",
     "orders_1f1b",
     "orders_zero_bubble",
     "orders",

@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 
 from d2lpart.orders import SCHEDULES, build_schedule
 from d2lpart.program import compiled
-from d2lpart.schedule import KINDS, Action, Schedule, ScheduleError, dependencies, validate
+from d2lpart.schedule import KINDS, Action, Schedule, ScheduleError, dependencies
+from d2lpart.validation import validate
 
 
 def assert_agrees_with_dependencies(schedule):
