@@ -9,10 +9,11 @@ import os
 import sys
 from collections.abc import Sequence
 
+from d2lpart import doctor
 from d2lpart.course import progress_table
 from d2lpart.course.grading import command as grading
 
-COMMANDS = (progress_table, grading)
+COMMANDS = (doctor, progress_table, grading)
 
 WRONG_INPUT = 2
 INTERRUPTED = 130

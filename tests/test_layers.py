@@ -55,6 +55,8 @@ PURE = (
 ORDER = (
     *PURE,
     "hardware",
+    "checkup",
+    "doctor",
     "saved",
     "footprint",
     "randomness",
