@@ -3,6 +3,7 @@
 
 PYTHON  :=
 LAB_ARGS :=
+BENCH :=
 WORKERS := 2
 SANITIZE := tests/sanitize.cfg
 
@@ -15,12 +16,13 @@ help:
 	@echo 'make colab      run the notebooks and the widgets with the versions that Colab has'
 	@echo 'make wheel      build a wheel, and run lesson 00 on it in an empty environment'
 	@echo 'make notebooks  build the notebooks anew from notebooks/src and exercises/src'
-	@echo 'make bench      time the package on this machine'
+	@echo 'make bench      time the package beside its peers on this machine, in about 20 minutes'
 	@echo 'make setup      only make .venv, or bring it up to date'
 	@echo 'make clean      remove .venv and all caches'
 	@echo
 	@echo 'Options: PYTHON=python3.12  the Python that a new .venv is made from'
 	@echo '         LAB_ARGS=--no-browser  more arguments for JupyterLab'
+	@echo '         BENCH=quick  a smoke check of the benchmarks, in a minute or two'
 	@echo '         WORKERS=4  test processes at a time (2 if not given)'
 
 # ---- the environment ---------------------------------------------------------------------------
@@ -82,7 +84,7 @@ $(READY): pyproject.toml constraints.txt
 # ---- the course --------------------------------------------------------------------------------
 
 # What runs here is no learner's progress.
-unit nbval colab wheel notebooks: export D2LPART_PROGRESS := off
+unit nbval colab wheel notebooks bench: export D2LPART_PROGRESS := off
 
 lab: $(READY)
 	@root=; if [ "$$(id -u)" = 0 ]; then root=--allow-root; fi; \
@@ -93,9 +95,21 @@ notebooks: $(READY)
 	$(VENV_PYTHON) -m d2lpart.course.build
 	$(VENV_PYTHON) -m d2lpart.course.cover
 
-bench: $(READY)
-	$(VENV_PYTHON) tests/benchmarks/step.py
-	$(VENV_PYTHON) tests/benchmarks/simulator.py
+# The peers stand in an environment of their own, which sees all that is in .venv.
+BENCH_PYTHON := .venv-bench/bin/python
+
+.venv-bench/ready: tests/benchmarks/peers.txt constraints.txt $(READY)
+	@echo '== Make .venv-bench, with what the package is measured beside =='
+	@rm -rf .venv-bench; $(VENV_PYTHON) -m venv .venv-bench
+	@ours=$$($(VENV_PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	theirs=$$($(BENCH_PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	echo "import site; site.addsitedir('$$ours')" > "$$theirs/course.pth"
+	$(BENCH_PYTHON) -m pip install --quiet -r tests/benchmarks/peers.txt --constraint constraints.txt \
+	    || echo 'Not all peers can be installed; the tables say which are missing'
+	@touch $@
+
+bench: .venv-bench/ready
+	$(BENCH_PYTHON) tests/benchmarks/bench.py $(if $(BENCH),--$(BENCH))
 
 # ---- the checks --------------------------------------------------------------------------------
 
@@ -166,5 +180,5 @@ wheel: $(READY)
 	@rm -rf .venv-wheel
 
 clean:
-	rm -rf .venv .venv-colab .venv-wheel .pytest_cache .mypy_cache .ruff_cache .hypothesis build d2lpart.egg-info
+	rm -rf .venv .venv-colab .venv-bench .venv-wheel .pytest_cache .mypy_cache .ruff_cache .hypothesis build d2lpart.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
