@@ -245,7 +245,7 @@ def _gloo_works() -> bool:
     if not (dist.is_available() and dist.is_gloo_available()):
         return False
     try:
-        group = dist.ProcessGroupGloo(dist.HashStore(), 0, 1, timedelta(seconds=10))
+        group: Any = dist.ProcessGroupGloo(dist.HashStore(), 0, 1, timedelta(seconds=10))
         group.allreduce([torch.ones(1)]).wait()
     except RuntimeError:  # for example, there is no network interface
         return False

@@ -137,7 +137,8 @@ def decoder_layers(model: Any, padding: PaddingSource) -> list[nn.Module]:
         for number, block in enumerate(blocks)
     ]
     head = HFHead(norm, getattr(model, "lm_head", None), padded)
-    return [Attach(embedding, padding) if padded else embedding, *layers, head]
+    first = embedding if padding is None else Attach(embedding, padding)
+    return [first, *layers, head]
 
 
 def _gpt2_parts(core: Any) -> tuple[nn.Module, list[nn.Module], nn.Module, None]:

@@ -19,15 +19,15 @@ class Attach(nn.Module):
     [[0.0, 1.0, 1.0]]
     """
 
-    def __init__(self, embedding: nn.Module, padding: PaddingSource) -> None:
+    def __init__(self, embedding: nn.Module, padding: int | Literal["mask"]) -> None:
         super().__init__()
         self.embedding = embedding
         self.padding = padding
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Turn ids (B, T), or ids and mask (B, T, 2), into vectors and mask (B, T, C + 1)."""
-        if self.padding != "mask":
-            ids, mask = inputs, inputs != self.padding
+        if isinstance(self.padding, int):
+            ids, mask = inputs, inputs.ne(self.padding)
         elif inputs.dim() == 3 and inputs.shape[-1] == 2:
             ids, mask = inputs.unbind(-1)  # each (B, T)
         else:

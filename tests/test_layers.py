@@ -20,6 +20,7 @@ ROOT = "d2lpart"
 # These compute with the standard library alone.
 PURE = (
     "files",
+    "quantities",
     "display",
     "schedule",
     "validation",
@@ -65,6 +66,8 @@ ORDER = (
     "models_padding",
     "models_hf",
     "models",
+    "models_hf_config",
+    "model_choice",
     "text",
     "profiler",
     "layout",
