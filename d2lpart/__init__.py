@@ -4,9 +4,12 @@ from typing import Any
 
 from d2lpart.decoder import Decoder
 from d2lpart.display import set_painter
-from d2lpart.engine import PipelineError
+from d2lpart.failures import OutOfMemoryError, PipelineError
 from d2lpart.generation import generate
 from d2lpart.hardware import devices
+from d2lpart.ledger import Ledger, Ledgers
+from d2lpart.memory_forecast import predict_memory
+from d2lpart.memory_formulas import DecoderShape, decoder_ledger
 from d2lpart.models import layers_of
 from d2lpart.orders import SCHEDULES, build_schedule
 from d2lpart.partitioning import Partition, PartitionError, partition
@@ -25,8 +28,12 @@ __all__ = [
     "Action",
     "Corpus",
     "Decoder",
+    "DecoderShape",
     "LayerCost",
+    "Ledger",
+    "Ledgers",
     "Link",
+    "OutOfMemoryError",
     "Partition",
     "PartitionError",
     "Pipeline",
@@ -41,11 +48,13 @@ __all__ = [
     "build_schedule",
     "check_placement",
     "corpus",
+    "decoder_ledger",
     "dependencies",
     "devices",
     "generate",
     "layers_of",
     "partition",
+    "predict_memory",
     "profile",
     "simulate",
     "validate",

@@ -9,16 +9,14 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from queue import SimpleQueue
 
+import torch
 from torch import Tensor, nn
 
+from d2lpart.failures import Full, PipelineError, allocator_error
 from d2lpart.microbatch import Batch
 from d2lpart.schedule import Action, Schedule, dependencies
 from d2lpart.stage import Held, Key, Stage
 from d2lpart.transfer import Mark, Parcel, Place, send
-
-
-class PipelineError(ValueError, RuntimeError):
-    """A step that failed; it names the rank, stage, action, micro-batch and layer."""
 
 
 class Stopped(Exception):
@@ -90,8 +88,13 @@ class Run:
             self._send(action, made, end)
         except Stopped:
             raise
+        except Full as full:
+            raise full.error(self._where(action, rank)) from None
+        except torch.OutOfMemoryError as error:
+            raise self._allocator_error(action, rank, error) from error
         except Exception as error:
-            raise PipelineError(self._where(action, rank, error)) from error
+            where = self._where(action, rank)
+            raise PipelineError(f"{where}: {type(error).__name__}: {error}") from error
 
     def _receive(self, action: Action, place: Place) -> Tensor | None:
         """Wait for the message of a neighbouring stage, if the action depends on one."""
@@ -186,11 +189,16 @@ class Run:
         self.peak_bytes[rank] = max(self.peak_bytes[rank], others + held.peak_nbytes)
         self._bytes[rank] = others + held.nbytes
 
-    def _where(self, action: Action, rank: int, error: Exception) -> str:
+    def _allocator_error(self, action: Action, rank: int, error: Exception) -> PipelineError:
+        where, account = self._where(action, rank), self.stages[action.stage].account
+        if account is None:
+            return allocator_error(where, rank, error)
+        return allocator_error(where, rank, error, account.now(), account.capacity)
+
+    def _where(self, action: Action, rank: int) -> str:
         return (
             f"rank {rank}, stage {action.stage}, action {action} (micro-batch "
-            f"{action.microbatch}), {self.stages[action.stage].doing}: "
-            f"{type(error).__name__}: {error}"
+            f"{action.microbatch}), {self.stages[action.stage].doing}"
         )
 
     def stop(self) -> None:

@@ -56,12 +56,12 @@ class Footprint:
         seen: list[Tensor] = []
 
         def counts(tensor: Tensor) -> bool:
-            counted = not _of_weights(tensor)
+            counted = not of_weights(tensor)
             if counted:
                 seen.append(tensor.detach())
             return counted
 
-        with (saved or Saved()).saving(counts):
+        with (saved or Saved(splits=False)).saving(counts):
             outputs = compute()
         self._known[kind] = sum(self._storages(inputs, seen).values())
         return outputs, self._known[kind]
@@ -83,11 +83,11 @@ class Footprint:
         storages = {}
         for tensor in tensors:
             storage = tensor.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-        storages[inputs.untyped_storage().data_ptr()] = inputs.nbytes
+            storages[storage._cdata] = storage.nbytes()
+        storages[inputs.untyped_storage()._cdata] = inputs.nbytes
         for layer in self._layers:
             for weight in (*layer.parameters(), *layer.buffers()):
-                storages.pop(weight.untyped_storage().data_ptr(), None)
+                storages.pop(weight.untyped_storage()._cdata, None)
         return storages
 
     @staticmethod
@@ -100,7 +100,7 @@ class Footprint:
 _OF_ONE = {"ToCopyBackward0", "TBackward0", "TransposeBackward0", "ViewBackward0"}
 
 
-def _of_weights(tensor: Tensor) -> bool:
+def of_weights(tensor: Tensor) -> bool:
     """Say whether a saved tensor is a weight, or a cast or a transpose of one."""
     node: Any = tensor.grad_fn
     while node is not None and node.name() in _OF_ONE:

@@ -1,13 +1,15 @@
 """Pipeline: layers, a partition, devices and a schedule give loss, gradients and a timeline."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from d2lpart.account import Account
 from d2lpart.checks import (
     check_batch_independence,
     check_device,
@@ -17,10 +19,21 @@ from d2lpart.checks import (
     check_stage_inputs,
 )
 from d2lpart.clocks import CHOICES, measure
+from d2lpart.counting import (
+    allocator_limits,
+    check_capacity,
+    counting,
+    keep_batch,
+    ledgers,
+    open_accounts,
+)
 from d2lpart.engine import Run
+from d2lpart.gradients import divide, gradients_kept
 from d2lpart.layout import arrange
+from d2lpart.ledger import Ledgers
 from d2lpart.microbatch import Batch, LossFunction, cross_entropy
 from d2lpart.nonfinite import check_loss
+from d2lpart.optimizer_state import listen, note, watch
 from d2lpart.partitioning import Partition
 from d2lpart.randomness import uses_randomness
 from d2lpart.schedule import Schedule
@@ -43,6 +56,7 @@ class StepResult:
         peak_bytes: for each rank, the most bytes that autograd held for it at once: what each
             micro-batch in flight holds, counted the first time an input of its kind comes by.
         tied_bytes: weights sent to shadows, and the gradients that these sent home.
+        counted: the measured ledgers of a step that was counted; `memory` returns them.
     """
 
     loss: float
@@ -50,6 +64,21 @@ class StepResult:
     bytes_moved: int
     peak_bytes: tuple[int, ...]
     tied_bytes: int
+    counted: Ledgers | None = field(default=None, repr=False)
+
+    @property
+    def memory(self) -> Ledgers:
+        """What each rank held: weights, gradients, optimizer, activations, measured.
+
+        Raises:
+            ValueError: the step was not counted.
+        """
+        if self.counted is None:
+            raise ValueError(
+                "this step was not counted: call step(inputs, targets, memory=True), or build the "
+                "Pipeline with a capacity"
+            )
+        return self.counted
 
 
 class Pipeline(nn.Module):
@@ -71,6 +100,8 @@ class Pipeline(nn.Module):
         recompute: hold only each stage's input, and run the forward again before the backward;
             dropout then draws the same masks, other random layers (`nn.RReLU`) do not.
         seed: of dropout; by default a new one is drawn from torch's generator for every step.
+        capacity: bytes that a rank may hold, one number for all or one a rank; then every step is
+            counted, and one that asks for more fails. On CUDA the allocator is limited as well.
 
     Ranks on threads of their own take over the caller's autocast and grad mode; other settings that
     torch keeps for each thread (hooks on saved tensors, function modes, `with torch.device`) stay
@@ -79,6 +110,7 @@ class Pipeline(nn.Module):
     Raises:
         ValueError: sizes that do not fit together, a device that does not exist, or a layer that
             cannot be cut from its mini-batch.
+        OutOfMemoryError: the weights of a rank exceed its capacity.
 
     >>> pipeline = Pipeline([nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)], [2, 1], ["cpu"] * 2)
     >>> result = pipeline.step(torch.randn(8, 4), torch.zeros(8, dtype=torch.long))
@@ -99,6 +131,7 @@ class Pipeline(nn.Module):
         link: Link = FREE,
         recompute: bool = False,
         seed: int | None = None,
+        capacity: float | Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.layers = list(layers)
@@ -110,12 +143,16 @@ class Pipeline(nn.Module):
             self.layers, partition, devices, schedule, num_microbatches
         )
         self.recompute = recompute
+        self.capacity = check_capacity(capacity, self.schedule.num_ranks)
         self._check_layers()
         self.loss_fn = loss_fn or cross_entropy
         self.clock, self.link, self.seed = clock, link, seed
         self.stages = self._place_layers()
         self.places = [Place(device) for device in self.devices]
         self._steps = 0
+        listen()
+        if self.capacity is not None:
+            watch(self)
         for number, layer in enumerate(self.layers):
             self.add_module(str(number), layer)  # the keys of nn.Sequential(*layers)
 
@@ -125,15 +162,18 @@ class Pipeline(nn.Module):
         check_stage_inputs(cut)
         where = [self.devices[rank] for rank in self.schedule.stage_to_rank]
         shadows, homes = find_shadows(cut, where)
-        for layers, device in reversed(list(zip(cut, where, strict=True))):
-            for layer in layers:
-                layer.to(device)  # backwards, so that a tied weight ends up at its first stage
-        return [
+        stages = [
             Stage(i, cut[i], stage.start, where[i], shadows[i], homes[i], self.recompute)
             for i, stage in enumerate(self.partition.stages)
         ]
+        if self.capacity is not None:
+            open_accounts(stages, self.schedule, self.capacity, "building the pipeline")
+        for stage in reversed(stages):
+            for layer in stage.layers:
+                layer.to(stage.device)  # backwards, so that a tied weight ends up at its first one
+        return stages
 
-    def step(self, inputs: Tensor, targets: Tensor) -> StepResult:
+    def step(self, inputs: Tensor, targets: Tensor, *, memory: bool = False) -> StepResult:
         """Run forward and backward of one mini-batch, and leave the gradients in the parameters.
 
         The gradients are those that one full-batch backward would leave; they are added to what is
@@ -142,10 +182,13 @@ class Pipeline(nn.Module):
         Args:
             inputs: (samples, …), on the device of stage 0.
             targets: (samples, …), on any device.
+            memory: count which storages are alive on each rank; a step that is not counted does
+                nothing for it. An optimizer's state is in it once the optimizer has stepped.
 
         Raises:
             ValueError: inputs that do not fit, or a loss that is not a finite scalar.
             PipelineError: a layer failed; the message names rank, stage, action and micro-batch.
+            OutOfMemoryError: a rank has no room left; a smaller batch may still fit.
         """
         self._check_step(inputs, targets)
         targets = targets.to(self.stages[-1].device)
@@ -153,14 +196,41 @@ class Pipeline(nn.Module):
         key = self._draw_key()
         self._steps += 1
         run = Run(self.stages, self.places, self.schedule, batch, key)
-        with _gradients_kept(list(self.parameters())) as fresh:
+        with ExitStack() as around:
+            accounts = None
+            if memory or self.capacity is not None:
+                accounts = self._count(run, around)
+            fresh = around.enter_context(gradients_kept(list(self.parameters())))
             timeline = measure(run, self.clock, self.link)
             loss, divisor = batch.total()
             check_loss(loss, self.stages, batch, key)
-            _divide(fresh, divisor)
+            divide(fresh, divisor)
         self._finish_inputs(run, inputs, divisor)
         moved = sum(transfer.nbytes for transfer in timeline.transfers)
-        return StepResult(loss, timeline, moved, tuple(run.peak_bytes), sum(run.tied_bytes))
+        counted = ledgers(accounts) if accounts else None
+        peaks, tied = tuple(run.peak_bytes), sum(run.tied_bytes)
+        return StepResult(loss, timeline, moved, peaks, tied, counted)
+
+    def _count(self, run: Run, around: ExitStack) -> list[Account]:
+        """Count what is alive on each rank, as long as `around` lasts."""
+        accounts = open_accounts(self.stages, self.schedule, self.capacity, "beginning a step")
+        around.enter_context(allocator_limits(self.devices, accounts))
+        around.enter_context(counting(self.stages, self.schedule, accounts))
+        keep_batch(self.schedule, accounts, run.batch)
+        return accounts
+
+    def count(self, optimizer: Optimizer) -> None:
+        """Count the state of an optimizer that has not stepped, such as one that was loaded.
+
+        One that steps is counted from then on by itself, and until the program lets go of it.
+        """
+        note(optimizer)
+
+    def after_optimizer(self, optimizer: Optimizer) -> None:
+        """Raise an OutOfMemoryError if the state that an optimizer has made does not fit."""
+        own = {id(weight) for weight in self.parameters()}
+        if any(id(weight) in own for weight in optimizer.state):
+            open_accounts(self.stages, self.schedule, self.capacity, "after optimizer.step()")
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the outputs for `inputs`, on the last stage's device; autograd can follow it."""
@@ -223,28 +293,3 @@ class Pipeline(nn.Module):
         where = ", ".join(map(str, self.devices))
         sizes = list(self.partition.sizes)
         return f"partition={sizes}, devices=[{where}], schedule={self.schedule!r}"
-
-
-@contextmanager
-def _gradients_kept(parameters: Sequence[nn.Parameter]) -> Iterator[Sequence[nn.Parameter]]:
-    """Set gradients aside; add the new ones to them at the end, or put them back on failure."""
-    before = [parameter.grad for parameter in parameters]
-    try:
-        for parameter in parameters:
-            parameter.grad = None
-        yield parameters
-    except BaseException:
-        for parameter, gradient in zip(parameters, before, strict=True):
-            parameter.grad = gradient
-        raise
-    for parameter, gradient in zip(parameters, before, strict=True):
-        if gradient is not None:
-            new = parameter.grad
-            parameter.grad = gradient if new is None else gradient.add_(new)
-
-
-def _divide(parameters: Sequence[nn.Parameter], divisor: float) -> None:
-    if divisor != 1.0:
-        for parameter in parameters:
-            if parameter.grad is not None:
-                parameter.grad /= divisor

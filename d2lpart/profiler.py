@@ -1,79 +1,67 @@
 """What each layer costs: parameters, floating-point operations, bytes held, measured seconds."""
 
 import statistics
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from d2lpart.footprint import Footprint
-from d2lpart.hardware import as_device, synchronize
-
-WARM_UPS = 2
-RUNS = 5
-
-Sizes = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class LayerCost:
-    """What one layer costs for one sample input.
-
-    Attributes:
-        name: the class of the layer.
-        parameters: how many weights it has, frozen ones too. A parameter that several layers
-            share counts in the first of them alone, as do its bytes.
-        parameter_bytes: their size.
-        activation_bytes: what the forward leaves held for the backward, in bytes: every storage
-            that autograd keeps, once, beyond the layer's input and its weights. The input is the
-            boundary of the layer before, so a stage holds the sum of `activation_bytes` over its
-            layers, plus the size of every layer's input.
-        boundary_bytes: the size of the layer's output, which a cut after it has to carry.
-        forward_flops: floating-point operations of the matrix products of one forward, a
-            multiply-add counted as 2 (torch.utils.flop_counter). Attention counts every pair of
-            positions, also those that a causal mask hides. A backward takes about twice as many.
-        forward_seconds: the median of some forwards, on the clock of the host.
-        backward_seconds: the same for the backward; 0 where nothing wants a gradient.
-    """
-
-    name: str
-    parameters: int
-    parameter_bytes: int
-    activation_bytes: int
-    boundary_bytes: int
-    forward_flops: int
-    forward_seconds: float
-    backward_seconds: float
-
-    @property
-    def seconds(self) -> float:
-        """Forward and backward together."""
-        return self.forward_seconds + self.backward_seconds
+from d2lpart.checks import check_layers
+from d2lpart.hardware import as_device, threads_per_rank
+from d2lpart.layer_cost import LayerCost, Quartiles
+from d2lpart.layer_facts import facts_of
+from d2lpart.layer_fakes import fake, without_numbers
+from d2lpart.layer_times import Chain, Times
+from d2lpart.microbatch import Batch, LossFunction, cross_entropy
+from d2lpart.transfer import Place
 
 
 def profile(
-    layers: Iterable[nn.Module], sample: Tensor, device: torch.device | str | None = None
+    layers: Iterable[nn.Module],
+    sample: Tensor,
+    device: torch.device | str | None = None,
+    *,
+    targets: Tensor | None = None,
+    loss_fn: LossFunction | None = None,
+    ranks: int = 1,
+    runs: int = 5,
 ) -> list[LayerCost]:
     """Run the layers one after another on a sample, and return what each of them costs.
 
     Each layer gets the detached output of the one before, in the mode (training or evaluation)
-    that it is in. It is run a few times to warm up, then timed; a GPU is waited for at each
-    reading of the clock, so that launching counts too. The gradient given to a backward is all
-    ones, and the first layer computes none for the sample.
+    that it is in. First it is looked at: weights, bytes, operations. Then all layers are timed, in
+    sequence as in a step: forwards from the first to the last, backwards from the last to the
+    first, twice to warm up and `runs` times to be measured, once with B and once with I and W. The
+    seconds are medians. On CUDA they are those between events in the stream. Weights have
+    gradients already, to which the new ones are added. A layer's input wants a gradient if a
+    layer before it learns.
+
+    With `targets` the last layer's seconds include the loss, forward and backward, since the loss
+    runs where the last layer runs; its bytes are those of the layer alone. Without, its backward
+    starts from ones.
 
     Afterwards the layers are as before: weights, buffers, gradients, modes and torch's random
     state. Give `device` to run them elsewhere: they are moved there for the measurement and put
-    back where they were.
+    back where they were. While it is timed, a step's gradients and its activations of one
+    micro-batch are held.
+
+    On the device meta nothing runs and no memory is needed: where layers or sample are on meta, or
+    `device="meta"`, everything but the seconds is what it would be on a CPU, and the seconds are
+    None; `at_rate` computes some.
 
     Args:
         layers: modules that each turn one tensor into one tensor; a `Decoder` is a sequence of
             them.
         sample: the input of the first layer, in the size that is to be timed: one micro-batch.
         device: where to run; None means where each layer is.
+        targets: of the sample, as `Pipeline.step` takes them.
+        loss_fn: as `Pipeline` takes it; by default cross-entropy.
+        ranks: how many ranks are going to share the CPU: its threads are divided among them, as
+            in a `Pipeline`.
+        runs: how many runs each median is taken of.
 
     Raises:
         ValueError: there are no layers, or one fails, which the message names by its index.
@@ -85,24 +73,27 @@ def profile(
     (0, 32)
     """
     layers = list(layers)
-    _check(layers, sample)
+    check_layers(layers)
+    _check(sample, targets, loss_fn, ranks=ranks, runs=runs)
+    charged, wants = _charges(layers), _wants(layers)
+    if _on_meta(layers, sample, device):
+        with without_numbers(layers), torch.enable_grad():
+            return _facts(layers, fake(sample), charged, wants)[0]
     place = None if device is None else as_device(device)
-    costs: list[LayerCost] = []
-    counted: set[nn.Parameter] = set()
     with _put_back(layers, place, sample.device):
-        for index, layer in enumerate(layers):
-            new = set(layer.parameters()) - counted
-            counted |= new
-            try:
-                sample = sample.to(place or _place_of(layer, sample)).detach()
-                cost, sample = _measure(layer, sample, new, wants_gradient=index > 0)
-            except Exception as error:
-                raise ValueError(
-                    f"layer {index} ({type(layer).__name__}) on an input of shape "
-                    f"{tuple(sample.shape)}, {sample.dtype}: {error}"
-                ) from error
-            costs.append(cost)
-    return costs
+        costs, where = _facts(layers, sample, charged, wants, place)
+        finish = None
+        if targets is not None:
+            batch = Batch(sample, targets.to(where[-1]), 1, loss_fn or cross_entropy)
+            finish = partial(batch.loss, 0)
+        places = {device: Place(device) for device in where}
+        chain = Chain(layers, [places[device] for device in where], sample, wants, finish)
+        threads = threads_per_rank([where[0]] * ranks)
+        times = chain.time(runs, threads)
+    return [
+        _with_seconds(cost, own, _words(device, runs, threads))
+        for cost, own, device in zip(costs, times, where, strict=True)
+    ]
 
 
 def compute_weights(layers: Iterable[nn.Module]) -> list[float]:
@@ -126,18 +117,98 @@ def _multiplied(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters(recurse=False) if p.dim() >= 2)
 
 
-def _check(layers: Sequence[object], sample: object) -> None:
-    if not layers:
-        raise ValueError(
-            "0 layers: a profile needs at least 1; pass the layers of a model, such as model.layers"
-        )
-    for index, layer in enumerate(layers):
-        if not isinstance(layer, nn.Module):
-            raise ValueError(f"layer {index} is a {type(layer).__name__}: pass torch modules")
+def _check(sample: object, targets: object, loss_fn: object, **counts: object) -> None:
     if not isinstance(sample, Tensor):
         raise ValueError(
             f"the sample is a {type(sample).__name__}: pass the tensor that the first layer takes"
         )
+    if not (targets is None or isinstance(targets, Tensor)):
+        raise ValueError(f"targets is a {type(targets).__name__}: pass a tensor, or leave it out")
+    if loss_fn is not None and targets is None:
+        raise ValueError(
+            "loss_fn is given, but no targets: the loss is timed on both; pass targets=, too"
+        )
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name} is {count!r}: give a whole number, at least 1")
+
+
+def _charges(layers: Sequence[nn.Module]) -> list[list[nn.Parameter]]:
+    """Return for each layer the parameters that count for it: those that no earlier one has."""
+    counted: set[nn.Parameter] = set()
+    charged = []
+    for layer in layers:
+        charged.append([weight for weight in layer.parameters() if weight not in counted])
+        counted.update(charged[-1])
+    return charged
+
+
+def _wants(layers: Sequence[nn.Module]) -> list[bool]:
+    """Say for each layer whether its input wants a gradient: whether a layer before it learns."""
+    learns = [any(weight.requires_grad for weight in layer.parameters()) for layer in layers]
+    return [any(learns[:index]) for index in range(len(layers))]
+
+
+def _on_meta(
+    layers: Sequence[nn.Module], sample: Tensor, device: torch.device | str | None
+) -> bool:
+    tensors = [sample, *(t for layer in layers for t in (*layer.parameters(), *layer.buffers()))]
+    named = device is not None and str(device).partition(":")[0] == "meta"
+    return named or (device is None and any(tensor.is_meta for tensor in tensors))
+
+
+def _facts(
+    layers: Sequence[nn.Module],
+    sample: Tensor,
+    charged: Sequence[Sequence[nn.Parameter]],
+    wants: Sequence[bool],
+    place: torch.device | None = None,
+) -> tuple[list[LayerCost], list[torch.device]]:
+    """Return the costs of the layers, without seconds, and where they are."""
+    costs, where = [], []
+    for index, layer in enumerate(layers):
+        try:
+            where.append(place or _place_of(layer, sample))
+            sample = sample.to(where[-1])
+            cost, sample = facts_of(layer, sample, wants[index], charged[index])
+        except Exception as error:
+            raise ValueError(
+                f"layer {index} ({type(layer).__name__}) on an input of shape "
+                f"{tuple(sample.shape)}, {sample.dtype}: {error}"
+            ) from error
+        costs.append(cost)
+    return costs, where
+
+
+def _place_of(layer: nn.Module, sample: Tensor) -> torch.device:
+    tensors = (*layer.parameters(), *layer.buffers(), sample)
+    return tensors[0].device
+
+
+def _with_seconds(cost: LayerCost, times: Times, timing: str) -> LayerCost:
+    median = {kind: statistics.median(seconds) for kind, seconds in times.items()}
+    return replace(
+        cost,
+        forward_seconds=median["F"],
+        backward_seconds=median["B"],
+        input_seconds=median["I"],
+        weight_seconds=median["W"],
+        forward_spread=_quartiles(times["F"]),
+        backward_spread=_quartiles(times["B"]),
+        timing=timing,
+    )
+
+
+def _quartiles(seconds: Sequence[float]) -> Quartiles:
+    if len(seconds) == 1:
+        return seconds[0], seconds[0]
+    first, _, third = statistics.quantiles(seconds, n=4, method="inclusive")
+    return first, third
+
+
+def _words(device: torch.device, runs: int, threads: int) -> str:
+    at_once = f" with {threads} thread{'s' * (threads > 1)}" if device.type == "cpu" else ""
+    return f"measured on {device}{at_once}, median of {runs} run{'s' * (runs > 1)}"
 
 
 @contextmanager
@@ -166,86 +237,3 @@ def _put_back(
                 tensor.data = before
             for weight, gradient in zip(weights, gradients, strict=True):
                 weight.grad = gradient
-
-
-def _place_of(layer: nn.Module, sample: Tensor) -> torch.device:
-    tensors = (*layer.parameters(), *layer.buffers(), sample)
-    return tensors[0].device
-
-
-def _measure(
-    layer: nn.Module, inputs: Tensor, new: Iterable[nn.Parameter], wants_gradient: bool
-) -> tuple[LayerCost, Tensor]:
-    """Return the cost of a layer, to which the parameters `new` are charged, and its output."""
-    entry = _entry(inputs, wants_gradient)
-    output, held = Footprint([layer]).measure(entry, lambda: _one_tensor(layer(entry)))
-    flops = _count_flops(layer, inputs)
-    forward, backward = _time(layer, inputs, wants_gradient)
-    new = list(new)
-    cost = LayerCost(
-        name=type(layer).__name__,
-        parameters=sum(weight.numel() for weight in new),
-        parameter_bytes=sum(weight.nbytes for weight in new),
-        activation_bytes=held - entry.nbytes,
-        boundary_bytes=output.nbytes,
-        forward_flops=flops,
-        forward_seconds=forward,
-        backward_seconds=backward,
-    )
-    return cost, output.detach()
-
-
-def _entry(inputs: Tensor, wants_gradient: bool) -> Tensor:
-    """Return a fresh input that a layer may even overwrite."""
-    leaf = inputs.detach().requires_grad_(wants_gradient and inputs.is_floating_point())
-    return leaf.clone()
-
-
-def _one_tensor(output: object) -> Tensor:
-    if not isinstance(output, Tensor):
-        raise ValueError(
-            f"it returns a {type(output).__name__}, and a layer hands 1 tensor to the next; "
-            "wrap it in a module that returns the tensor alone"
-        )
-    return output
-
-
-def _count_flops(layer: nn.Module, inputs: Tensor) -> int:
-    # Torch's counter leaves out the attention kernel that it uses on a CPU.
-    missing = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
-    counter = FlopCounterMode(display=False, custom_mapping=missing)
-    with torch.no_grad(), counter:
-        layer(inputs.clone())
-    return counter.get_total_flops()
-
-
-def _attention_flops(query: Sizes, key: Sizes, value: Sizes, *_: object, **__: object) -> int:
-    """Count scores and mixing for queries (B, H, T, D), keys (B, H, S, D), values (B, H, S, E)."""
-    batch, heads, positions, width = query
-    return 2 * batch * heads * positions * key[2] * (width + value[3])
-
-
-def _time(layer: nn.Module, inputs: Tensor, wants_gradient: bool) -> tuple[float, float]:
-    """Return the median seconds of a forward and of a backward."""
-    forward, backward = [], []
-    for _ in range(WARM_UPS + RUNS):
-        entry = _entry(inputs, wants_gradient)
-        begin = _now(inputs.device)
-        output = layer(entry)
-        forward.append(_now(inputs.device) - begin)
-        backward.append(_time_backward(output))
-    return statistics.median(forward[WARM_UPS:]), statistics.median(backward[WARM_UPS:])
-
-
-def _time_backward(output: Tensor) -> float:
-    if not output.requires_grad:
-        return 0.0
-    gradient = torch.ones_like(output)
-    begin = _now(output.device)
-    torch.autograd.backward(output, gradient)
-    return _now(output.device) - begin
-
-
-def _now(device: torch.device) -> float:
-    synchronize([device])
-    return time.perf_counter()

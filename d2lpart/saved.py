@@ -14,19 +14,26 @@ from torch import Tensor
 class Box:
     """One saved tensor."""
 
-    __slots__ = ("counts", "done", "tensor", "version")
+    __slots__ = ("counts", "done", "hold", "tensor", "version")
 
-    def __init__(self, tensor: Tensor, counts: bool) -> None:
+    def __init__(self, tensor: Tensor, counts: bool, hold: object) -> None:
         self.tensor: Tensor | None = tensor.detach()  # with its graph it would hold itself
+        self.hold = hold
         self.version = tensor._version
         self.counts = counts
         self.done = False  # read by a node that does not run again
 
 
 class Saved:
-    """The tensors saved in one forward."""
+    """The tensors saved in one forward.
 
-    def __init__(self) -> None:
+    Args:
+        hold: called with each; what it returns lasts as long as the tensor is held.
+        splits: whether the backward is split, so that boxes have to be emptied before it ends.
+    """
+
+    def __init__(self, hold: Callable[[Tensor], object] | None = None, splits: bool = True) -> None:
+        self._hold, self.splits = hold, splits
         self._boxes: list[Box] = []
         self._sparing = 0
 
@@ -35,8 +42,9 @@ class Saved:
         """Box what autograd saves in this context; `counts` says which tensors `let_go` returns."""
 
         def pack(tensor: Tensor) -> Box:
-            box = Box(tensor, counts(tensor))
-            self._boxes.append(box)
+            box = Box(tensor, counts(tensor), self._hold(tensor) if self._hold else None)
+            if self.splits:
+                self._boxes.append(box)
             return box
 
         with torch.autograd.graph.saved_tensors_hooks(pack, self._unpack):
@@ -65,7 +73,18 @@ class Saved:
         """
         for box in self._boxes:
             if box.done:
-                box.tensor = None
+                box.tensor = box.hold = None
         left = [box.tensor for box in self._boxes if box.tensor is not None and box.counts]
         self._boxes.clear()
         return left
+
+
+@contextmanager
+def no_cast_cache() -> Iterator[None]:
+    """Keep autocast from storing casts of weights that were made without a graph."""
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)

@@ -8,16 +8,16 @@ the input, W adds up those of the weights.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from d2lpart.account import Account
 from d2lpart.footprint import Footprint
 from d2lpart.randomness import keyed_randomness, uses_randomness
-from d2lpart.saved import Saved
+from d2lpart.saved import Saved, no_cast_cache
 from d2lpart.split_backward import Part, SplitBackward, accumulate
 from d2lpart.tied import Shadow, standing_in, take_gradients
 
@@ -38,15 +38,16 @@ class Held:
     halves: SplitBackward | None = None  # between I and W
     nbytes: int = 0
     peak_nbytes: int = 0  # while the action runs that has run last
+    counted: list[object] = field(default_factory=list)  # in the rank's account, beside `saved`
 
 
 class Stage:
     """Consecutive layers on one device.
 
     Args:
-        index: which stage of the network this is, from 0.
+        index: of the stage in the network, from 0.
         layers: the layers, on `device`.
-        first_layer: the number of the first of them in the whole network.
+        first_layer: the number of the first of them in the network.
         device: where they are.
         shadows: the tied weights whose home is another stage.
         homes: the tied weights whose home is this one.
@@ -72,6 +73,7 @@ class Stage:
         self.aways = {shadow.home: shadow.stand_in for shadow in shadows}
         self.tied = self.homes | self.aways
         self.recompute = recompute
+        self.account: Account | None = None  # of the rank, while a step is counted
         self._at: int | None = None  # the layer that runs now; None: a backward goes through all
         self._random = [False] * len(self.layers)
         self._footprint = Footprint(self.layers)
@@ -106,7 +108,7 @@ class Stage:
         Args:
             inputs: the activation, on this stage's device.
             key: (seed, step, micro-batch): what dropout depends on, beside the layer.
-            through_home: let gradients flow straight to tied weights, not to their shadows.
+            through_home: let gradients flow to tied weights, not to their shadows.
         """
         outputs = inputs
         with standing_in(self.shadows, through_home):
@@ -126,8 +128,7 @@ class Stage:
 
     def run(self, inputs: Tensor, key: Key, through_home: bool = False) -> Tensor:
         """Return the output of the last layer; the arguments are those of `walk`."""
-        last = deque(self.walk(inputs, key, through_home), maxlen=1)  # lets go of all before it
-        return last[0][2]
+        return deque(self.walk(inputs, key, through_home), maxlen=1)[0][2]  # holds the last alone
 
     def forward(
         self,
@@ -148,12 +149,14 @@ class Stage:
         """
         continuous = inputs.is_floating_point() or inputs.is_complex()
         inputs = inputs.detach().requires_grad_(wants_gradient and continuous)
-        held = Held(inputs, key, finish, Saved() if split else None)
+        held = Held(inputs, key, finish, self._saved(split))
+        if self.account is not None:
+            held.counted.append(self.account.hold("activations", inputs))
         if not self.recompute:
             return self._build(held), held
         held.nbytes = held.peak_nbytes = inputs.nbytes
         version = inputs._version
-        with torch.no_grad(), _no_cast_cache():
+        with torch.no_grad(), no_cast_cache():
             outputs = self._compute(held)
         if inputs._version != version:
             self._at = None
@@ -163,11 +166,19 @@ class Stage:
             )
         return outputs, held
 
+    def _saved(self, split: bool) -> Saved | None:
+        """Return where to save what the backward needs; None: autograd does it by itself."""
+        if self.account is not None:
+            return Saved(self.account.hold_saved, split)
+        return Saved() if split else None
+
     def _compute(self, held: Held) -> Tensor:
         inputs = held.inputs
         held.trunk_end = None
         if inputs.requires_grad and torch.is_grad_enabled():
-            if held.saved is not None:  # let I end at no leaf, which torch's FLOP counter refuses
+            if (
+                held.saved and held.saved.splits
+            ):  # let I end at no leaf, which torch's FLOP counter refuses
                 inputs = inputs.view_as(inputs)
             held.trunk_end = get_gradient_edge(inputs)
         for _, _, outputs in self.walk(inputs, held.key):
@@ -206,7 +217,7 @@ class Stage:
             parts.append((held.edge, gradient))
         accumulate(parts)  # in this order, as if the later uses were in the same graph
         held.peak_nbytes, held.nbytes = held.nbytes, 0
-        return held.inputs.grad, take_gradients(self.shadows)
+        return held.inputs.grad, self._take_gradients()
 
     def backward_input(
         self,
@@ -225,7 +236,7 @@ class Stage:
         parts = self._enter(arrived)
         if held.edge is None or held.trunk_end is None or not self._begins(held, gradient):
             accumulate(parts)
-            return None, take_gradients(self.shadows)
+            return None, self._take_gradients()
         held.halves = SplitBackward(
             held.edge,
             held.trunk_end,
@@ -236,10 +247,13 @@ class Stage:
         )
         held.edge = held.trunk_end = None
         found = held.halves.run_input(gradient, parts)
-        left = self._footprint.measure_left(held.inputs, held.halves.held(), held.saved.let_go())
+        waiting = held.halves.held()
+        if self.account is not None:
+            held.counted += [self.account.hold("activations", g) for g in waiting]
+        left = self._footprint.measure_left(held.inputs, waiting, held.saved.let_go())
         held.peak_nbytes = held.nbytes + left.gradients
         held.nbytes = left.total
-        return found, take_gradients(self.shadows)
+        return found, self._take_gradients()
 
     def backward_weight(self, held: Held, arrived: Mapping[nn.Parameter, Tensor]) -> None:
         """Run W: add up the gradients of the weights that are at home here.
@@ -256,6 +270,12 @@ class Stage:
             held.halves.run_weights(parts)
         held.peak_nbytes, held.nbytes = held.nbytes, 0
 
+    def _take_gradients(self) -> dict[nn.Parameter, Tensor]:
+        """Take the gradients off the shadows, to be sent home."""
+        if self.account:
+            self.account.drop_gradients(self.aways.values())
+        return take_gradients(self.shadows)
+
     def _resume(self, held: Held) -> None:
         """Make ready for a backward, with the forward run once more where it was not held."""
         if self.recompute:
@@ -265,20 +285,9 @@ class Stage:
 
     @staticmethod
     def _begins(held: Held, gradient: Tensor | None) -> bool:
-        """Say whether a gradient comes from the stage after this one, or from the loss."""
+        """Say whether a gradient comes from the next stage, or from the loss."""
         return gradient is not None or held.finish is not None
 
     def _enter(self, arrived: Mapping[nn.Parameter, Tensor]) -> list[Part]:
         """Return where the gradients of tied weights enter the graph."""
         return [(get_gradient_edge(self.tied[weight]), g) for weight, g in arrived.items()]
-
-
-@contextmanager
-def _no_cast_cache() -> Iterator[None]:
-    """Keep autocast from storing casts of weights that were made without a graph."""
-    before = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
-    try:
-        yield
-    finally:
-        torch.set_autocast_cache_enabled(before)

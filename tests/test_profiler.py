@@ -34,6 +34,8 @@ def test_the_fields_are_those_promised():
         "forward_flops",
         "forward_seconds",
         "backward_seconds",
+        "waiting_bytes",
+        "gradient_bytes",
     ]
     cost = LayerCost("Linear", 1, 4, 8, 8, 2, 0.25, 0.5)
     assert cost.seconds == 0.75
