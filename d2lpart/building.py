@@ -7,7 +7,8 @@ import html
 from collections.abc import Mapping
 
 from d2lpart.lanes_svg import lanes_svg
-from d2lpart.orders import SCHEDULES, build_schedule
+from d2lpart.orders import build_schedule
+from d2lpart.ranking import named
 from d2lpart.recognition import recognize
 from d2lpart.schedule import Action, Schedule, dependencies
 from d2lpart.simulator import simulate
@@ -136,16 +137,11 @@ class Building:
 
     def par(self) -> tuple[float, str]:
         """Return the shortest step of a named schedule that keeps to the memory, and its name."""
-        best = (float("inf"), "")
-        for name in SCHEDULES:
-            named = build_schedule(name, self.num_ranks, self._whole.num_microbatches)
-            if named.num_stages > self.num_ranks or (not self.split and name.startswith("zb")):
-                continue
-            step = simulate(named, self.seconds)
-            held = max(step.peak_in_flight(rank) for rank in range(self.num_ranks))
-            if self.most_held is None or held <= self.most_held:
-                best = min(best, (step.makespan, name))
-        return best
+        seconds = {k: s for k, s in self.seconds.items() if self.split or k in "FB"}
+        cap = float("inf") if self.most_held is None else self.most_held
+        entries = named(self.num_ranks, self._whole.num_microbatches, seconds, chunks=1)
+        within = [entry for entry in entries if entry.held <= cap]
+        return (within[0].seconds, within[0].name) if within else (float("inf"), "")
 
     def words(self) -> str:
         """Say how far it is, or how it compares with par."""

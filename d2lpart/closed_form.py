@@ -91,8 +91,8 @@ FORMS = {
     "zb-h1": Form(
         "(p−1)(F+I−W)",
         _h1,
-        "m ≥ p, v = 1 and W ≤ F, I",
-        lambda s: s.m >= s.p and s.v == 1 and min(s.F, s.I) >= s.W,
+        "m ≥ p, v = 1 and W ≤ F",
+        lambda s: s.m >= s.p and s.v == 1 and s.W <= s.F,
         _LAST,
         "Zero Bubble Pipeline Parallelism (arXiv 2401.10241), section 2",
     ),
@@ -107,8 +107,8 @@ FORMS = {
     "zb-v": Form(
         "0",
         lambda s: 0.0,
-        "m ≥ 2p, v = 2 and F = I = W",
-        lambda s: s.m >= 2 * s.p and s.v == 2 and _even(s),
+        "m ≥ 2p−1, v = 2 and F = I = W",
+        lambda s: s.m >= 2 * s.p - 1 and s.v == 2 and _even(s),
         _LAST,
         "Zero Bubble Pipeline Parallelism (arXiv 2401.10241), section 6",
     ),

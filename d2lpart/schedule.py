@@ -48,6 +48,8 @@ class Action(NamedTuple):
 
 
 def _as_action(item: object) -> Action:
+    if type(item) is Action and type(item[0]) is type(item[2]) is int and type(item[1]) is str:
+        return item  # it is one already: this is most of the work for a large schedule
     if isinstance(item, str):
         return Action.parse(item)
     if isinstance(item, tuple) and len(item) == 3:

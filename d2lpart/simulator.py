@@ -146,12 +146,13 @@ def _seconds(durations: Durations, schedule: Schedule, program: Program) -> list
             f"give one mapping for each stage, or one for all"
         )
     kinds = {program.actions[number].kind for number in program.sample.values()}
-    by_stage = [_complete(dict(own), kinds, stage) for stage, own in enumerate(durations)]
+    by_stage = [_complete(own, kinds, stage) for stage, own in enumerate(durations)]
     table = [own.get(kind, 0.0) for own in by_stage for kind in KINDS]
     return [table[code] for code in program.codes]
 
 
-def _complete(own: dict[str, Any], kinds: set[str], stage: int) -> dict[str, float]:
+def _complete(given: Mapping[str, Any], kinds: set[str], stage: int) -> dict[str, float]:
+    own = {kind: _checked(value, f"{kind} of stage {stage}") for kind, value in given.items()}
     if "B" not in own and {"I", "W"} <= own.keys():
         own["B"] = own["I"] + own["W"]
     missing = [kind for kind in KINDS if kind in kinds and kind not in own]
@@ -161,7 +162,7 @@ def _complete(own: dict[str, Any], kinds: set[str], stage: int) -> dict[str, flo
             f"{', '.join(k for k in KINDS if k in kinds)}; give the seconds of each "
             f"(B defaults to I + W)"
         )
-    return {kind: _checked(value, f"{kind} of stage {stage}") for kind, value in own.items()}
+    return own
 
 
 def _checked(seconds: Any, what: str) -> float:

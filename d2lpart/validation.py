@@ -131,5 +131,5 @@ def _deadlock(need: dict[int, Action], schedule: Schedule) -> str:
     links = [f"waits for {need[r]} on rank {schedule.position[need[r]][0]}" for r in cycle]
     return (
         f"deadlock: rank {rank} {', which '.join(links)}; "
-        f"let one of these ranks run what it is waited for earlier"
+        f"let one of these ranks run earlier what another one waits for"
     )

@@ -78,7 +78,7 @@ def test_par_is_the_best_named_schedule_within_the_memory():
     assert Building(4, 8, split=True, most_held=4).par() == (27, "zb-h1")
     assert Building(2, 1, most_held=0).par()[1] == ""
     building = Building(2, 2)
-    assert "par is 9 s (1f1b)" in repr(building)
+    assert "par is 9 s (gpipe)" in repr(building)
     for action in build_schedule("gpipe", 2, 2).orders[0]:
         while action not in building.placed:
             building.place(next(iter(sorted(building.ready(), key=lambda a: (a.kind == "B", a)))))

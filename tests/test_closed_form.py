@@ -38,6 +38,31 @@ def test_even_stages_have_the_bubble_of_the_formula(name, p, m, data):
         assert table.closed[definition] == pytest.approx(value, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("name", "p", "m", "seconds"),
+    [
+        ("zb-h1", 4, 3, (1, 1, 1)),
+        ("zb-h1", 4, 8, (1, 2, 2)),
+        ("zb-h2", 4, 6, (1, 1, 1)),
+        ("zb-h2", 4, 8, (1, 2, 2)),
+        ("zb-v", 4, 6, (1, 1, 1)),
+        ("zb-v", 4, 8, (2, 1, 1)),
+        ("interleaved", 4, 6, (1, 1, 1)),
+        ("gpipe", 4, 3, (1, 1, 1)),
+    ],
+)
+def test_just_outside_its_range_a_formula_is_wrong(name, p, m, seconds):
+    """So nothing is refused without a reason: here is a case beyond each bound."""
+    v = 1 if name in ("zb-h1", "zb-h2") else 2
+    sizes, form = Sizes(p, m, v, *seconds), FORMS[name]
+    assert not form.holds(sizes)
+    each = dict(zip("FIW", (s / v for s in seconds), strict=True))
+    timeline = simulate(build_schedule(name, p, m, chunks=v), each)
+    idle = timeline.longest_rank_span() - m * sum(seconds)
+    assert idle != pytest.approx(form.seconds(sizes))
+    assert form.holds(sizes._replace(m=8, F=2, I=2, W=2))
+
+
 def test_figures_of_the_formulas():
     assert bubble_formula("naive", 4, 9) == pytest.approx(3 / 4)
     assert bubble_formula("gpipe", 4, 4) == pytest.approx(3 / 7)

@@ -1,5 +1,6 @@
 import math
 import re
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -385,6 +386,7 @@ def test_a_duration_is_a_finite_time(seconds):
     forms = {
         "F of stage 0": {"F": seconds, "B": 1},
         "B of stage 1": [EVEN, {"F": 1, "B": seconds}],
+        "I of stage 0": {"F": 1, "I": seconds, "W": 1},
         "1F0": lambda action: seconds if action == (1, "F", 0) else 1,
     }
     for what, durations in forms.items():
@@ -421,6 +423,18 @@ def test_simulation_and_its_reading_take_time_in_proportion_to_the_actions(count
         timeline.critical_path(), timeline.describe()
 
     assert count_calls(lambda: use(512)) < 8 * 1.1 * count_calls(lambda: use(64))
+
+
+def test_simulation_takes_memory_in_proportion_to_the_actions():
+    def peak(m):
+        schedule = build_schedule("1f1b", 8, m)
+        tracemalloc.start()
+        timeline = simulate(schedule, EVEN, Link(0.1, shared="bus"))
+        most = len(timeline.spans) and tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    assert peak(1024) < 4 * 1.1 * peak(256)
 
 
 # ---- bounds

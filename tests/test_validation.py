@@ -301,7 +301,7 @@ def test_a_deadlock_of_two_ranks_is_named_as_a_circle():
         validate(schedule)
     assert str(error.value) == (
         "deadlock: rank 0 waits for 1B0 on rank 1, which waits for 0F1 on rank 0; "
-        "let one of these ranks run what it is waited for earlier"
+        "let one of these ranks run earlier what another one waits for"
     )
 
 
