@@ -2,6 +2,7 @@
 
 import math
 import random
+import threading
 from itertools import pairwise
 
 import pytest
@@ -351,3 +352,35 @@ def test_a_learner_with_the_wrong_argument_for_simulate_keeps_the_packages_messa
     result = judge(exercise, lambda n: simulate(n, {}))
     assert result.kind == "raised"
     assert result.got
+
+
+def test_a_function_that_leaves_threads_is_called_once_and_told_so():
+    stop, calls = threading.Event(), []
+
+    def leave(costs):
+        calls.append(costs)
+        for _ in range(3):
+            threading.Thread(target=stop.wait, daemon=True).start()
+        return sorted(costs)
+
+    try:
+        result = judge(SORT, leave)
+        assert (result.kind, len(calls)) == ("threads", 1)
+        assert "3 threads that it has started still run: `join` each" in result.sentence
+        assert result.layers[-1] == ("its threads end", False)
+        looked_at = Exercise(
+            "99.5", "t", in_order, examine=lambda function, rng: function([]) or None
+        )
+        assert judge(looked_at, leave).kind == "threads"
+    finally:
+        stop.set()
+
+
+def test_no_rule_says_more_than_a_reader_can_read():
+    def says_all(args, output):
+        return f"{output} is not it"
+
+    one = Exercise("99.6", "t", in_order, cases=lambda rng: [([1],), ([2],)], judge=says_all)
+    assert len(judge(one, lambda costs: [1] * 10**5).sentence) < 1100
+    looked_at = Exercise("99.7", "t", in_order, examine=lambda function, rng: "x" * 10**5)
+    assert len(judge(looked_at, sorted).sentence) == 1000

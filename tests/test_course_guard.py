@@ -233,7 +233,7 @@ def leaves_a_thread(numbers):
         (crashes, "died", "SIGSEGV"),
         (takes_all_memory, "memory", "2 GiB"),
         (forks, "right", ""),
-        (leaves_a_thread, "right", ""),
+        (leaves_a_thread, "threads", "a thread that it has started still runs"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

@@ -1,6 +1,7 @@
 """One call of a learner's function: what it is given, and all that is kept of what it does."""
 
 import sys
+import threading
 
 import pytest
 import torch
@@ -111,3 +112,31 @@ def test_outcomes_are_the_same_by_value_or_by_type_of_error():
     assert not same_outcome(zero, half, 1e-6)
     stub = outcome_of(call("def f():\n    raise NotImplementedError"))
     assert not same_outcome(stub, stub, 1e-6)
+
+
+def test_threads_that_stay_behind_are_counted():
+    stop = threading.Event()
+
+    def leave(count):
+        for _ in range(count):
+            threading.Thread(target=stop.wait).start()
+        return count
+
+    def finish(count):
+        threads = [threading.Thread(target=int) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        return count
+
+    class OfALibrary(threading.Thread):
+        pass
+
+    try:
+        assert run(leave, (2,)).threads == 2
+        assert run(leave, (0,)).threads == 0  # those of the call before are not its own
+        assert run(finish, (2,)).threads == 0
+        assert run(lambda: OfALibrary(target=stop.wait).start(), ()).threads == 0
+        outcome = run(lambda: leave(1) / 0, ())
+        assert (outcome.kind, outcome.threads) == ("raised", 1)
+    finally:
+        stop.set()

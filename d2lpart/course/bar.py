@@ -1,5 +1,6 @@
 """How far a long check has come: one line that renews itself, where somebody looks at it.
 
+Nothing is shown before the first call of the function that shows it.
 In a notebook it is an output that IPython updates, on a terminal a line that is written over.
 Where output is not interactive, or D2LPART_STATIC is 1, nothing is shown.
 """
@@ -8,6 +9,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from d2lpart.widgets import live_kernel
 
@@ -61,20 +63,27 @@ def _on_terminal(title: str, limit: float) -> Iterator[Show]:
     try:
         yield show
     finally:
-        terminal.write(f"\r{'':<{longest}}\r")
-        terminal.flush()
+        if longest:
+            terminal.write(f"\r{'':<{longest}}\r")
+            terminal.flush()
 
 
 @contextlib.contextmanager
 def _in_notebook(title: str, limit: float) -> Iterator[Show]:
     from IPython.display import display
 
-    handle = display({"text/plain": ""}, raw=True, display_id=True)
+    handle: Any = None
 
     def show(done: int, total: int, elapsed: float) -> None:
-        handle.update({"text/plain": line(title, done, total, elapsed, limit)}, raw=True)
+        nonlocal handle
+        text = {"text/plain": line(title, done, total, elapsed, limit)}
+        if handle is None:
+            handle = display(text, raw=True, display_id=True)
+        else:
+            handle.update(text, raw=True)
 
     try:
         yield show
     finally:
-        handle.update({"text/plain": ""}, raw=True)
+        if handle is not None:
+            handle.update({"text/plain": ""}, raw=True)

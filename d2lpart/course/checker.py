@@ -9,7 +9,15 @@ from typing import Any
 from d2lpart.course.diagnosis import diagnose, idea_behind, raised, same_function
 from d2lpart.course.exercise import Exercise
 from d2lpart.course.running import learner_line, run
-from d2lpart.course.showing import LONGEST, cut, show_call, show_error, show_pair, show_value
+from d2lpart.course.showing import (
+    LONGEST,
+    LONGEST_SENTENCE,
+    cut,
+    show_call,
+    show_error,
+    show_pair,
+    show_value,
+)
 from d2lpart.course.shrinking import shrunk, size
 from d2lpart.course.trials import Trial, Watch, drawn, run_cases
 from d2lpart.course.verdict import RIGHT_KIND, RUNS, Layer, Result
@@ -121,12 +129,27 @@ def _agreeing(exercise: Exercise, learner: Any, trials: list[Trial], seed: int) 
         call = show_call(exercise, smallest.args, drawn(exercise, seed, smallest.number))
         layers = (*layers, (kept, False))
         return Result(exercise, learner, "mutated", sentence, call=call, layers=layers)
+    if left := trials[-1].outcome.threads:
+        call = show_call(exercise, trials[-1].args)
+        layers = (*layers, ("its threads end", False))
+        return Result(
+            exercise, learner, "threads", _threads_sentence(left), call=call, layers=layers
+        )
     if exercise.properties:
         return _with_qualities(exercise, learner, trials, layers, seed)
     last = show_call(exercise, trials[-1].args)
     largest = f", the last of them `{last}`" if len(last) <= 60 else ""
     sentence = f"{len(trials)} cases agree with the reference{largest}."
     return Result(exercise, learner, "right", sentence, layers=(*layers, (kept, True)))
+
+
+def _threads_sentence(left: int) -> str:
+    threads = (
+        "a thread that it has started still runs"
+        if left == 1
+        else (f"{left} threads that it has started still run")
+    )
+    return f"The value is right, but {threads}: `join` each before the `return`."
 
 
 def _with_qualities(
@@ -171,8 +194,11 @@ def _examined(exercise: Exercise, learner: Any, seed: int, watch: Watch) -> Resu
         layers = ((RUNS, False),)
         return Result(exercise, learner, kind, sentence, got=error, printed=printed, layers=layers)
     if outcome.value is None:
+        if outcome.threads:
+            return Result(exercise, learner, "threads", _threads_sentence(outcome.threads))
         return Result(exercise, learner, "right", "It passes the examination.")
-    return Result(exercise, learner, "wrong", str(outcome.value), printed=printed)
+    sentence = cut(str(outcome.value), LONGEST_SENTENCE)
+    return Result(exercise, learner, "wrong", sentence, printed=printed)
 
 
 def _announced(exercise: Exercise, learner: Any, watch: Watch) -> Callable[..., Any]:

@@ -24,6 +24,9 @@ from d2lpart.course.verdict import RUNS, Result
 LIMIT = 5.0
 """Seconds that a check lasts at most, where its exercise names no others."""
 
+PATIENCE = 1.0
+"""Seconds until a check that still runs says so."""
+
 FIELDS = ("kind", "sentence", "call", "expected", "got", "printed", "layers", "cases", "right_call")
 REASONS = {
     "SIGSEGV": "it crashes; is a recursion limit raised, or memory read that is not there?",
@@ -73,12 +76,10 @@ def guarded_judge(
 
 @contextlib.contextmanager
 def _shown(exercise: Exercise, limit: float) -> Iterator[Show]:
-    """Show progress where the exercise says that it takes its time."""
-    if exercise.seconds is None:
-        yield lambda done, total, elapsed: None
-    else:
-        with bar(exercise.id, limit) as show:
-            yield show
+    """Show progress: at once where the exercise says that it takes its time, else after a while."""
+    after = PATIENCE if exercise.seconds is None else 0.0
+    with bar(exercise.id, limit) as show:
+        yield lambda *noted: show(*noted) if noted[-1] >= after else None
 
 
 @dataclass
@@ -114,7 +115,8 @@ class _Progress:
         else:
             sentence = (
                 f"This call still runs after {running:.1f} s. Look for a `while` whose condition "
-                "never changes, or a wait for something that nobody sends."
+                "never changes, a function that calls itself without end, or a wait for something "
+                "that nobody sends."
             )
         return Result(
             exercise, learner, "endless", sentence, call=self.call, layers=((RUNS, False),)

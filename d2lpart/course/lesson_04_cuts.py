@@ -7,6 +7,7 @@ from typing import Any
 
 from d2lpart import Partition, PartitionError, partition
 from d2lpart.course.exercise import Exercise, Misconception
+from d2lpart.course.showing import show_value
 
 
 def best_sizes(costs: Sequence[float], num_stages: int) -> list[int]:
@@ -57,12 +58,13 @@ def _not_a_cut(sizes: Any, num_layers: int, num_stages: int) -> str | None:
     """Say why `sizes` are not those of a partition."""
     if not isinstance(sizes, list):
         return "The sizes of the stages have to be a list."
+    shown = show_value(sizes)
     if len(sizes) != num_stages:
-        return f"{sizes} has {len(sizes)} stages, asked for are {num_stages}."
+        return f"{shown} has {len(sizes)} stages, asked for are {num_stages}."
     if any(not isinstance(size, Integral) or size < 1 for size in sizes):
-        return f"{sizes}: each stage needs a whole number of layers (an int), at least 1."
+        return f"{shown}: each stage needs a whole number of layers (an int), at least 1."
     if sum(sizes) != num_layers:
-        return f"{sizes} adds up to {sum(sizes)} layers, there are {num_layers}."
+        return f"{shown} adds up to {sum(sizes)} layers, there are {num_layers}."
     return None
 
 

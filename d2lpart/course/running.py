@@ -9,6 +9,8 @@ import io
 import linecache
 import os
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +23,9 @@ from d2lpart.course.comparison import difference
 PRINTS_KEPT = 10_000
 """Characters; what a function prints after them is dropped."""
 
+GRACE = 0.2
+"""Seconds that threads have to end once the function has returned."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -28,6 +33,7 @@ class Outcome:
 
     kind: "returned", "raised", or "missing" for a function that is still to be written.
     changed: the names of the arguments the call changed. where: the learner's line that raised.
+    threads: how many that the call has started still run.
     """
 
     kind: str
@@ -36,6 +42,7 @@ class Outcome:
     changed: tuple[str, ...] = ()
     error: BaseException | None = None
     where: str = ""
+    threads: int = 0
 
 
 class NoInput(EOFError):
@@ -56,6 +63,7 @@ def run(function: Callable[..., Any], args: tuple[Any, ...]) -> Outcome:
     ('costs',)
     """
     given = copy.deepcopy(args)
+    there = threading.enumerate()
     try:
         with _alone() as out:
             value = function(*given)
@@ -68,9 +76,20 @@ def run(function: Callable[..., Any], args: tuple[Any, ...]) -> Outcome:
             traceback.clear_frames(error.__traceback__)  # they hold what has filled the memory
         stub = isinstance(error, NotImplementedError) and not error.args  # torch's have a message
         kind, where = "missing" if stub else "raised", learner_line(function, error)
-        return Outcome(kind, printed=out.getvalue(), error=error, where=where)
-    changed = _changed(function, args, given)
-    return Outcome("returned", value, out.getvalue(), changed)
+        left = _started_since(there)
+        return Outcome(kind, printed=out.getvalue(), error=error, where=where, threads=left)
+    changed, left = _changed(function, args, given), _started_since(there)
+    return Outcome("returned", value, out.getvalue(), changed, threads=left)
+
+
+def _started_since(there: list[threading.Thread]) -> int:
+    """Count the new threads that do not end within a moment; those of libraries do not count."""
+    new = [one for one in threading.enumerate() if one not in there]
+    until = time.monotonic() + GRACE
+    left = [one for one in new if type(one) is threading.Thread]
+    for one in left:
+        one.join(max(0.0, until - time.monotonic()))
+    return sum(one.is_alive() for one in left)
 
 
 class _Kept(io.StringIO):

@@ -11,6 +11,7 @@ from d2lpart.course.exercise import Exercise
 LONGEST = 300
 """Characters of a value that are shown."""
 LONGEST_CALL = 2000
+LONGEST_SENTENCE = 1000
 
 
 def show_value(value: Any) -> str:
@@ -54,7 +55,7 @@ def _shown(write: Callable[[Any], str], value: Any) -> str:
 
 def _in_words(value: Any) -> str:
     if isinstance(value, torch.Tensor) and value.ndim > 0:
-        entries = f": {_short(value.tolist())}" if value.numel() <= 16 else ""
+        entries = f": {_short(value.tolist())}" if 0 < value.numel() <= 16 else ""
         return f"tensor of shape {tuple(value.shape)}{entries}"
     return _short(value)
 

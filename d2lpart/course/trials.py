@@ -8,7 +8,7 @@ from typing import Any
 from d2lpart.course.comparison import Difference, difference, type_words
 from d2lpart.course.exercise import Exercise
 from d2lpart.course.running import Outcome, ran_out_of_memory, run
-from d2lpart.course.showing import show_call
+from d2lpart.course.showing import LONGEST_SENTENCE, cut, show_call
 
 Watch = Callable[[str, int, int], None]
 """Is told each call before it is made: its text, the cases done, and all cases (0: not known)."""
@@ -59,7 +59,9 @@ def drawn(exercise: Exercise, seed: int, number: int | None) -> str:
 def _is_enough(trial: Trial) -> bool:
     """Tell whether other cases would teach nothing, or take too much."""
     outcome = trial.outcome
-    if outcome.kind == "missing" or (outcome.error and ran_out_of_memory(outcome.error)):
+    if outcome.kind == "missing" or outcome.threads:  # more of them would slow all that follows
+        return True
+    if outcome.error and ran_out_of_memory(outcome.error):
         return True
     return trial.wrong is not None and _entries(outcome.value) > HUGE
 
@@ -107,7 +109,8 @@ def _ruled(
             return found if found and found.kind == "type" else Difference("type", ""), 1
         if sentence:
             found = difference(value, expected)
-            return found if found and found.kind == "nan" else Difference("value", sentence), layer
+            told = Difference("value", cut(sentence, LONGEST_SENTENCE))
+            return found if found and found.kind == "nan" else told, layer
     return None, layer
 
 

@@ -24,6 +24,7 @@ KINDS = {
     "misconception": "it follows a wrong idea that the exercise names",
     "wrong": "its value is wrong in another way",
     "mutated": "its value is right, but an argument is changed",
+    "threads": "its value is right, but threads that it has started still run",
 }
 """Every kind of verdict, and what it says."""
 

@@ -15,6 +15,7 @@ import base64
 import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from fractions import Fraction
+from types import UnionType
 from typing import Any
 
 import torch
@@ -136,8 +137,17 @@ def _decode_tensor(content: Any, depth: int) -> torch.Tensor:
         raise CodingError("a shape of whole numbers was to come")
     if math.prod(shape) * dtype.itemsize != len(raw):
         raise CodingError(f"{len(raw)} bytes for the shape {tuple(shape)}")
+    if math.prod(max(size, 1) for size in shape) > 10 * LONGEST:
+        raise CodingError("a tensor of nothing whose list would fill the memory")
     flat = torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
     return flat.reshape(shape).requires_grad_(requires_grad is True)
+
+
+def _numbers(content: Any, kinds: type | UnionType) -> list[Any]:
+    """Return two numbers; a text such as "1e999999999" would take for ever to become one."""
+    if len(content) != 2 or not all(isinstance(part, kinds) for part in content):
+        raise CodingError("two numbers were to come")
+    return list(content)
 
 
 def _decode_opaque(content: Any, depth: int) -> Opaque:
@@ -159,8 +169,8 @@ DECODERS: dict[str, Callable[[Any, int], Any]] = {
     "tensor": _decode_tensor,
     "action": _decode_action,
     "partition": lambda content, depth: Partition(_items(content, depth)),
-    "fraction": lambda content, depth: Fraction(*_items(content, depth)),
-    "complex": lambda content, depth: complex(*_items(content, depth)),
+    "fraction": lambda content, depth: Fraction(*_numbers(content, int)),
+    "complex": lambda content, depth: complex(*_numbers(content, int | float)),
     "opaque": _decode_opaque,
 }
 
