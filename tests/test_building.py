@@ -6,27 +6,11 @@ from hypothesis import strategies as st
 
 from d2lpart import widgets
 from d2lpart.building import Building, Move
-from d2lpart.orders import SCHEDULES, build_schedule
-from d2lpart.recognition import recognize
-from d2lpart.schedule import Action, Schedule, ScheduleError
+from d2lpart.orders import build_schedule
+from d2lpart.schedule import Action, ScheduleError
 from d2lpart.simulator import simulate
 from d2lpart.validation import validate
 from d2lpart.widgets_builder import schedule_builder
-
-
-@pytest.mark.parametrize("name", sorted(SCHEDULES))
-@pytest.mark.parametrize(("p", "m"), [(2, 3), (3, 6), (4, 4)])
-def test_a_named_schedule_is_recognized_under_any_name(name, p, m):
-    named = build_schedule(name, p, m)
-    found = recognize(Schedule(named.orders, named.stage_to_rank, "mine"))
-    assert found == ("1f1b" if name == "interleaved" else name)
-    orders = [list(order) for order in named.orders]
-    orders[0][0], orders[0][1] = orders[0][1], orders[0][0]
-    assert recognize(Schedule(orders, named.stage_to_rank)) != name
-
-
-def test_what_is_no_named_schedule_is_not_recognized():
-    assert recognize(Schedule(["0F0 0B0 2F0 2B0", "1F0 1B0"], [0, 1, 0])) is None
 
 
 @given(
