@@ -5,8 +5,10 @@ from typing import Any
 from d2lpart.decoder import Decoder
 from d2lpart.display import set_painter
 from d2lpart.failures import OutOfMemoryError, PipelineError
+from d2lpart.forecasting import ForecastError, forecast, forecast_error
 from d2lpart.generation import generate
 from d2lpart.hardware import devices
+from d2lpart.layer_cost import LayerCost, at_rate
 from d2lpart.ledger import Ledger, Ledgers
 from d2lpart.memory_forecast import predict_memory
 from d2lpart.memory_formulas import DecoderShape, decoder_ledger
@@ -15,7 +17,7 @@ from d2lpart.orders import SCHEDULES, build_schedule
 from d2lpart.partitioning import Partition, PartitionError, partition
 from d2lpart.pipeline import Pipeline, StepResult
 from d2lpart.placement import Verdict, check_placement
-from d2lpart.profiler import LayerCost, profile
+from d2lpart.profiler import profile
 from d2lpart.schedule import Action, Schedule, ScheduleError, dependencies
 from d2lpart.simulator import simulate
 from d2lpart.span import Link, Span, Transfer
@@ -29,6 +31,7 @@ __all__ = [
     "Corpus",
     "Decoder",
     "DecoderShape",
+    "ForecastError",
     "LayerCost",
     "Ledger",
     "Ledgers",
@@ -45,12 +48,15 @@ __all__ = [
     "Timeline",
     "Transfer",
     "Verdict",
+    "at_rate",
     "build_schedule",
     "check_placement",
     "corpus",
     "decoder_ledger",
     "dependencies",
     "devices",
+    "forecast",
+    "forecast_error",
     "generate",
     "layers_of",
     "partition",

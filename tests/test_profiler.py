@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import time
 
 import pytest
 import torch
@@ -9,9 +10,25 @@ from torch import nn
 from torch.nn import functional as F
 
 from d2lpart.decoder import Decoder
-from d2lpart.profiler import LayerCost, compute_weights, profile
+from d2lpart.hardware import threads_per_rank
+from d2lpart.microbatch import cross_entropy
+from d2lpart.profiler import compute_weights, profile
+from d2lpart.randomness import keyed_randomness
+from d2lpart.stage import Stage
 
 V, C, HEADS, B, T = 19, 12, 3, 2, 8  # the sizes of the small decoder and its sample
+
+NO_SECONDS = dict.fromkeys(
+    (
+        *("forward_seconds", "backward_seconds", "input_seconds", "weight_seconds"),
+        *("forward_spread", "backward_spread"),
+    )
+) | {"timing": ""}
+
+
+def facts(costs):
+    """All but what the clock says."""
+    return [dataclasses.astuple(dataclasses.replace(cost, **NO_SECONDS)) for cost in costs]
 
 
 def small(num_layers=2, **options):
@@ -21,26 +38,6 @@ def small(num_layers=2, **options):
 
 def sample():
     return torch.randint(V, (B, T), generator=torch.Generator().manual_seed(1))
-
-
-def test_the_fields_are_those_promised():
-    names = [field.name for field in dataclasses.fields(LayerCost)]
-    assert names == [
-        "name",
-        "parameters",
-        "parameter_bytes",
-        "activation_bytes",
-        "boundary_bytes",
-        "forward_flops",
-        "forward_seconds",
-        "backward_seconds",
-        "waiting_bytes",
-        "gradient_bytes",
-    ]
-    cost = LayerCost("Linear", 1, 4, 8, 8, 2, 0.25, 0.5)
-    assert cost.seconds == 0.75
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        cost.name = "other"
 
 
 def test_a_decoder_has_a_sane_cost_a_layer():
@@ -65,6 +62,23 @@ def test_flops_are_the_hand_formula(width, heads, batch, positions):
     flops = [cost.forward_flops for cost in profile(model, tokens)]
     block = 24 * batch * positions * width**2 + 4 * batch * positions**2 * width
     assert flops == [0, block, 2 * batch * positions * width * V]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_backward_is_counted_for_what_learns(frozen):
+    """Of 24·b·s·h², I and W each take as many as the forward; attention has no part in W.
+
+    Its backward has five products where the forward has two, as it keeps no scores.
+    """
+    model = small()
+    model[1].requires_grad_(not frozen)
+    _, first, second, head = profile(model, sample())
+    linear, attention = 24 * B * T * C**2, 4 * B * T**2 * C
+    for cost in (first, second):
+        assert cost.input_flops == linear + 5 * attention // 2
+    assert first.weight_flops == (0 if frozen else linear)
+    assert second.weight_flops == linear
+    assert (head.input_flops, head.weight_flops) == (head.forward_flops, head.forward_flops)
 
 
 def test_flops_do_not_hang_on_how_attention_is_computed():
@@ -111,7 +125,10 @@ def held_by_a_whole_run(model, tokens):
         storages[storage.data_ptr()] = storage
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        keyed_randomness(0),  # as in a pipeline: its dropout keeps masks of a byte
+    ):
         model(tokens)
     for known in (tokens, *model.parameters()):
         storages.pop(known.untyped_storage().data_ptr(), None)
@@ -135,11 +152,33 @@ def test_a_saved_output_counts_and_a_saved_input_does_not():
 
 
 def test_without_gradients_the_backward_costs_nothing():
-    frozen = small().requires_grad_(False)
-    costs = profile(frozen, sample())
-    assert costs[0].backward_seconds == costs[0].activation_bytes == 0
-    assert costs[1].backward_seconds > 0  # its input still wants one
-    assert costs[0].parameters == (V + 10) * C
+    for cost in profile(small().requires_grad_(False), sample()):
+        assert cost.forward_seconds > 0 < cost.parameters
+        assert cost.backward_seconds == cost.input_seconds == cost.weight_seconds == 0
+        assert cost.activation_bytes == cost.waiting_bytes == cost.trainable == 0
+        assert cost.backward_flops == 0
+
+
+def test_frozen_layers_hand_gradients_on_only_to_layers_that_learn():
+    """Frozen, learning, frozen: none, then W but no I, then I but no W."""
+    layers = [nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)]
+    layers[0].requires_grad_(False)
+    layers[2].requires_grad_(False)
+    first, second, third = profile(layers, torch.ones(8, 4))
+    assert [c.trainable for c in (first, second, third)] == [0, 20, 0]
+    assert (first.input_flops, first.weight_flops, first.backward_seconds) == (0, 0, 0)
+    assert (second.input_flops, second.weight_flops) == (0, 2 * 8 * 4 * 4)
+    assert (third.input_flops, third.weight_flops) == (2 * 8 * 4 * 4, 0)
+    assert second.backward_seconds > 0 < third.backward_seconds
+
+
+def test_a_layer_that_lets_no_gradient_through_ends_the_backward():
+    class Wall(nn.Module):
+        def forward(self, x):
+            return x.detach()
+
+    first, wall, last = profile([nn.Linear(4, 4), Wall(), nn.Linear(4, 4)], torch.ones(2, 4))
+    assert first.backward_seconds == wall.backward_seconds == 0 < last.backward_seconds
 
 
 class Spoiler(nn.Module):
@@ -185,6 +224,80 @@ def test_nothing_is_changed():
     assert layers[1].num_batches_tracked == 0
 
 
+def test_targets_add_the_loss_to_the_seconds_of_the_last_layer_alone():
+    calls = []
+
+    def loss_fn(outputs, targets):
+        calls.append(outputs.requires_grad)
+        time.sleep(0.002)
+        return cross_entropy(outputs, targets)
+
+    plain = profile(small(), sample(), runs=2)
+    timed = profile(small(), sample(), targets=sample(), loss_fn=loss_fn, runs=2)
+    assert facts(plain) == facts(timed)
+    assert calls == [True] * 2 * (2 + 2)  # two warm-ups, two runs, each with B and with I and W
+    assert timed[-1].forward_seconds > 0.002
+    assert profile(small(), sample(), targets=sample(), runs=1)[-1].backward_seconds > 0
+
+
+def test_a_loss_may_be_a_sum_with_a_count():
+    def loss_fn(outputs, targets):
+        return F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="sum"), B * T
+
+    assert profile(small(), sample(), targets=sample(), loss_fn=loss_fn)[-1].seconds > 0
+
+
+@pytest.mark.parametrize("runs", [1, 2, 5])
+def test_the_spread_is_about_the_median(runs):
+    for cost in profile(small(), sample(), runs=runs):
+        for kind, (low, high) in {"F": cost.forward_spread, "B": cost.backward_spread}.items():
+            assert 0 < low <= cost.seconds_of(kind) <= high
+        assert cost.timing.endswith(f"median of {runs} run{'s' * (runs > 1)}")
+
+
+def test_each_layer_is_timed_with_the_threads_that_a_rank_will_have():
+    seen = set()
+    layer = nn.Linear(2, 2)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        handle = layer.register_forward_hook(lambda *_: seen.add(torch.get_num_threads()))
+        (cost,) = profile([layer], torch.ones(1, 2), ranks=2)
+        handle.remove()
+        assert torch.get_num_threads() == 4
+        assert seen == {4, threads_per_rank([torch.device("cpu")] * 2)} == {4, 2}
+        assert cost.timing == "measured on cpu with 2 threads, median of 5 runs"
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_dropout_draws_as_in_a_pipeline():
+    """So its seconds are those of a pipeline, and torch's generator stands still meanwhile."""
+    states = []
+    layer = nn.Dropout(0.5)
+    layer.register_forward_hook(lambda *_: states.append(torch.get_rng_state()))
+    profile([layer], torch.ones(8), runs=1)
+    assert len(states) == 1 + 2 * 3
+    assert all(torch.equal(states[0], state) for state in states[1:])
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_what_waits_for_w_is_what_a_stage_of_that_layer_holds(tied, dropout):
+    model = small(tied=tied, dropout=dropout)
+    x = sample()
+    for layer, cost in zip(model, profile(model, x), strict=True):
+        stage = Stage(0, [layer], 0, torch.device("cpu"))
+        stage.begin()
+        wants = x.is_floating_point()
+        x, held = stage.forward(x, wants, (0, 0, 0), split=True)
+        whole = held.nbytes
+        assert cost.activation_bytes == whole - held.inputs.nbytes
+        stage.backward_input(held, torch.ones_like(x), {})
+        assert cost.waiting_bytes == held.nbytes - held.inputs.nbytes
+        assert cost.gradient_bytes == held.peak_nbytes - whole
+
+
 def test_everything_is_put_back_after_a_failure():
     layers = [nn.BatchNorm1d(4), nn.Linear(5, 5)]
     layers[0].weight.grad = torch.ones(4)
@@ -212,9 +325,7 @@ def test_the_mode_is_the_one_the_layers_are_in(training):
 def test_a_named_device_that_is_already_there_changes_nothing():
     model = small()
     plain, named = (profile(model, sample(), device) for device in (None, "cpu"))
-    for one, other in zip(plain, named, strict=True):
-        facts = {"forward_seconds": 0.0, "backward_seconds": 0.0}
-        assert dataclasses.replace(one, **facts) == dataclasses.replace(other, **facts)
+    assert facts(plain) == facts(named)
 
 
 @pytest.mark.cuda
@@ -230,6 +341,22 @@ def test_layers_visit_the_gpu_and_come_home(tied):
     assert [cost.forward_flops for cost in here] == [cost.forward_flops for cost in there]
     assert [cost.parameters for cost in here] == [cost.parameters for cost in there]
     assert all(cost.forward_seconds > 0 < cost.backward_seconds for cost in there)
+    assert {cost.timing for cost in there} == {"measured on cuda:0, median of 5 runs"}
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_on_a_gpu_events_see_what_the_host_does_not_wait_for():
+    """A kernel that sleeps returns to the host at once; the seconds are those of the stream."""
+
+    class Sleeper(nn.Linear):
+        def forward(self, x):
+            torch.cuda._sleep(20_000_000)  # clock cycles: 10 ms at 2 GHz
+            return super().forward(x)
+
+    plain, sleeper = profile([nn.Linear(4, 4), Sleeper(4, 4)], torch.ones(2, 4), "cuda")
+    assert sleeper.forward_seconds > 0.004 > plain.forward_seconds
+    assert sleeper.backward_seconds < 0.004
 
 
 @pytest.mark.cuda
@@ -253,14 +380,15 @@ class Pair(nn.Module):
 @pytest.mark.parametrize(
     ("layers", "x", "message"),
     [
-        ([], torch.ones(1), r"0 layers.*at least 1.*model.layers"),
-        ([nn.ReLU(), F.relu], torch.ones(1), r"layer 1 is a function.*torch modules"),
+        ([], torch.ones(1), r"no layers.*at least one"),
+        ([nn.ReLU(), F.relu], torch.ones(1), r"layer 1 is function, not a torch.nn.Module.*wrap"),
         ([nn.ReLU()], [1.0], r"the sample is a list.*tensor"),
         (
             [nn.ReLU(), Pair()],
             torch.ones(2, 3),
             r"layer 1 \(Pair\) on an input of shape \(2, 3\).*returns a tuple.*1 tensor.*wrap",
         ),
+        ([nn.Linear(3, 3).double()], torch.ones(2, 3), r"layer 0 \(Linear\).*dtype"),
         (
             [nn.Linear(3, 4), nn.ReLU(), nn.Linear(5, 6)],
             torch.ones(2, 3),
@@ -271,6 +399,22 @@ class Pair(nn.Module):
 def test_what_cannot_be_profiled_is_named(layers, x, message):
     with pytest.raises(ValueError, match=message):
         profile(layers, x)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"targets": [1]}, r"targets is a list.*tensor"),
+        ({"loss_fn": F.mse_loss}, r"loss_fn is given, but no targets"),
+        ({"targets": torch.zeros(3, 3)}, r"inputs of shape \(2, 3\) and targets of shape \(3, 3\)"),
+        ({"ranks": 0}, r"ranks is 0.*at least 1"),
+        ({"runs": 2.0}, r"runs is 2.0.*whole number"),
+        ({"runs": True}, r"runs is True.*whole number"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        profile([nn.ReLU()], torch.ones(2, 3), **options)
 
 
 def test_a_device_that_does_not_exist_is_named_with_those_that_do():

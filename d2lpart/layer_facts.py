@@ -1,0 +1,136 @@
+"""What a layer holds and computes for one input, read off one forward, one I and one W.
+
+All of it is true on fake tensors as well: bytes are counted by storage, operations by shape.
+"""
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.utils.flop_counter import (
+    FlopCounterMode,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
+
+from d2lpart.footprint import Footprint, Left
+from d2lpart.layer_cost import LayerCost
+from d2lpart.randomness import keyed_randomness, uses_randomness
+from d2lpart.saved import Saved
+from d2lpart.split_backward import SplitBackward
+
+Sizes = tuple[int, ...]
+
+
+class Entry(NamedTuple):
+    """The input of a layer: a leaf, a copy that the layer may even overwrite, and where I ends."""
+
+    leaf: Tensor
+    tensor: Tensor
+    end: GradientEdge | None  # None: no gradient is wanted
+
+    @classmethod
+    def of(cls, inputs: Tensor, wants_gradient: bool) -> "Entry":
+        """Return a way in for these inputs; only numbers with a fraction can want a gradient."""
+        continuous = inputs.is_floating_point() or inputs.is_complex()
+        leaf = inputs.detach().requires_grad_(wants_gradient and continuous)
+        tensor = leaf.clone()
+        return cls(leaf, tensor, get_gradient_edge(tensor) if tensor.requires_grad else None)
+
+
+def facts_of(
+    layer: nn.Module, inputs: Tensor, wants_gradient: bool, charged: Iterable[nn.Parameter]
+) -> tuple[LayerCost, Tensor]:
+    """Return the cost of a layer without seconds, and its output.
+
+    Args:
+        layer: it takes and returns one tensor, in the mode that it is in.
+        inputs: where the layer is.
+        wants_gradient: whether anything before the layer learns.
+        charged: the parameters that count for this layer.
+
+    Raises:
+        ValueError: the layer returned something else than one tensor.
+    """
+    _, entry, end = Entry.of(inputs, wants_gradient)
+    footprint, saved = Footprint([layer]), Saved()
+    random = uses_randomness(layer)
+    left, forward, first_half, flops = Left(0, entry.nbytes), 0, 0, _counter()
+    with flops:
+        output, held = footprint.measure(entry, lambda: run(layer, entry, random), saved)
+        forward = first_half = flops.get_total_flops()
+        if output.requires_grad:
+            halves = halves_of(output, end, saved)
+            halves.run_input(torch.ones_like(output))
+            first_half = flops.get_total_flops()
+            left = footprint.measure_left(entry, halves.held(), saved.let_go())
+            halves.run_weights()
+    charged = list(charged)
+    cost = LayerCost(
+        name=type(layer).__name__,
+        parameters=sum(weight.numel() for weight in charged),
+        parameter_bytes=sum(weight.nbytes for weight in charged),
+        activation_bytes=held - entry.nbytes,
+        boundary_bytes=output.nbytes,
+        forward_flops=forward,
+        waiting_bytes=left.total - entry.nbytes,
+        gradient_bytes=left.gradients,
+        trainable=sum(weight.numel() for weight in charged if weight.requires_grad),
+        input_flops=first_half - forward,
+        weight_flops=flops.get_total_flops() - first_half,
+    )
+    return cost, output.detach()
+
+
+def halves_of(output: Tensor, end: GradientEdge | None, saved: Saved) -> SplitBackward:
+    """Return the backward of one layer as I and W; without `end` all of it is W."""
+    root = get_gradient_edge(output)
+    return SplitBackward(root, end or root, end is not None, saved)
+
+
+def run(layer: nn.Module, inputs: Tensor, random: bool, *key: int) -> Tensor:
+    """Return the output of a layer; its dropout draws as in a pipeline, which keeps small masks.
+
+    Args:
+        layer, inputs: the layer, and what it takes.
+        random: whether the layer `uses_randomness`.
+        key: what dropout depends on.
+
+    Raises:
+        ValueError: the layer returned something else than one tensor.
+    """
+    with keyed_randomness(0, *key) if random else nullcontext():
+        output = layer(inputs)
+    if not isinstance(output, Tensor):
+        raise ValueError(
+            f"it returns a {type(output).__name__}, and a layer hands 1 tensor to the next; "
+            "wrap it in a module that returns the tensor alone"
+        )
+    return output
+
+
+def _counter() -> FlopCounterMode:
+    """Return torch's counter, with the attention kernel of the CPU, which it leaves out."""
+    aten: Any = torch.ops.aten
+    return FlopCounterMode(
+        display=False,
+        custom_mapping={
+            aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+            aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+        },
+    )
+
+
+def _attention(query: Sizes, key: Sizes, value: Sizes, *_: object, **__: object) -> int:
+    """Count scores and mixing for queries (B, H, T, D), keys (B, H, S, D), values (B, H, S, E)."""
+    return int(sdpa_flop_count(query, key, value))
+
+
+def _attention_backward(
+    gradient: Sizes, query: Sizes, key: Sizes, value: Sizes, *_: object, **__: object
+) -> int:
+    """Count five products where the forward has two: the scores are computed once more."""
+    return int(sdpa_backward_flop_count(gradient, query, key, value))

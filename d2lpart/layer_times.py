@@ -1,0 +1,147 @@
+"""How long the layers take, one after another as in a step: forwards down, backwards up.
+
+Each layer has a graph of its own, so that its F, B, I and W can be timed apart. But they run in
+sequence: a layer finds in the caches what its neighbours have left there, and its gradients are
+added to those of the micro-batch before. On CUDA a pass is launched as a whole, and events in the
+stream say when each layer began and ended; nothing waits in between.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
+
+from d2lpart.hardware import synchronize
+from d2lpart.layer_facts import Entry, halves_of, run
+from d2lpart.randomness import uses_randomness
+from d2lpart.saved import Saved
+from d2lpart.split_backward import accumulate
+from d2lpart.transfer import Clock, Mark, Place
+
+WARM_UPS = 2
+
+Times = dict[str, list[float]]
+"""For each kind of action, the seconds of all runs."""
+
+Marks = dict[tuple[str, int], tuple[Mark, Mark]]
+"""For each kind of action and layer, its beginning and its end."""
+
+
+@dataclass
+class Ran:
+    """A layer that has run forward, and what its backward needs."""
+
+    place: Place
+    layer: int
+    entry: Entry
+    output: Tensor
+    saved: Saved | None  # None: the backward is not split
+
+
+@dataclass
+class Chain:
+    """The layers to be timed, where they are, and what they start from and end in.
+
+    Args:
+        layers: in order.
+        places: one for each layer; layers on one device share one.
+        sample: the input of the first layer.
+        wants: for each layer, whether its input wants a gradient.
+        finish: the loss as a function of the last output; None: the backward starts with ones.
+    """
+
+    layers: Sequence[nn.Module]
+    places: Sequence[Place]
+    sample: Tensor
+    wants: Sequence[bool]
+    finish: Callable[[Tensor], Tensor] | None = None
+    random: list[bool] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.random = [uses_randomness(layer) for layer in self.layers]
+
+    def time(self, runs: int, threads: int) -> list[Times]:
+        """Return the seconds of every layer in each of `runs` passes, after some to warm up.
+
+        A pass with B and one with I and W take turns, so that what disturbs one disturbs both. The
+        loss is part of the last layer's times. Without a gradient a backward takes 0 s.
+        """
+        found: list[Times] = [{kind: [] for kind in "FBIW"} for _ in self.layers]
+        with _threads(threads):
+            for number in range(-WARM_UPS, runs):
+                for kinds in ("FB", "IW"):
+                    seconds = self._pass(number, split=kinds == "IW")
+                    for layer, times in enumerate(found if number >= 0 else []):
+                        for kind in kinds:
+                            times[kind].append(seconds.get((kind, layer), 0.0))
+        return found
+
+    def _pass(self, number: int, split: bool) -> dict[tuple[str, int], float]:
+        """Run all layers forward, then backward, and return the seconds of each action."""
+        for place in self.places:
+            place.begin()
+        clock, marks = Clock(self.places), Marks()
+        tensor, ran = self.sample, list[Ran]()
+        for layer in range(len(self.layers)):
+            ran.append(self._forward(layer, tensor, number, split, marks))
+            tensor = ran[-1].output
+        gradient: Tensor | None = torch.ones_like(tensor)
+        while ran and gradient is not None:
+            gradient = _backward(ran.pop(), gradient, marks)
+        synchronize(place.device for place in self.places)
+        return {key: clock.read(end) - clock.read(begin) for key, (begin, end) in marks.items()}
+
+    def _forward(self, layer: int, inputs: Tensor, number: int, split: bool, marks: Marks) -> Ran:
+        place, last = self.places[layer], layer == len(self.layers) - 1
+        with place.working():
+            entry = Entry.of(_brought(inputs, place), self.wants[layer])
+            saved = Saved() if split else None
+            begin = place.mark()
+            with saved.saving() if saved else nullcontext():
+                output = run(self.layers[layer], entry.tensor, self.random[layer], number, layer)
+                if last and self.finish:
+                    output = self.finish(output)
+            marks["F", layer] = begin, place.mark()
+        return Ran(place, layer, entry, output, saved)
+
+
+def _backward(ran: Ran, gradient: Tensor, marks: Marks) -> Tensor | None:
+    """Run B, or I and W, and return the gradient of the input."""
+    if not ran.output.requires_grad:
+        return None
+    place = ran.place
+    with place.working():
+        gradient = _brought(gradient, place)
+        begin = place.mark()
+        if ran.saved is None:
+            accumulate([(get_gradient_edge(ran.output), gradient)])
+            marks["B", ran.layer] = begin, place.mark()
+            return ran.entry.leaf.grad
+        halves = halves_of(ran.output, ran.entry.end, ran.saved)
+        found = halves.run_input(gradient)
+        ran.saved.let_go()
+        middle = place.mark()
+        halves.run_weights()
+        marks["I", ran.layer], marks["W", ran.layer] = (begin, middle), (middle, place.mark())
+        return found
+
+
+def _brought(tensor: Tensor, place: Place) -> Tensor:
+    """Return the tensor on a layer's device; the device that it comes from is waited for."""
+    if tensor.device != place.device:
+        synchronize([tensor.device])
+    return tensor.to(place.device)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Compute with this many threads as long as the context lasts."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
