@@ -1,11 +1,14 @@
 """Mutants of the references: how they are made, and that none passes its check unexplained."""
 
+from pathlib import Path
+
 import pytest
 
 from d2lpart.course import catalog, mutation
 from d2lpart.course.exercise import Exercise
 from d2lpart.course.mutants import mutants
 from d2lpart.course.mutation import survey
+from d2lpart.course.rehearsal import solutions
 
 
 def steps(loads, count):
@@ -83,6 +86,30 @@ def test_no_mutant_survives_unexplained(one):
     assert found.count > 0
     assert not found.unexplained, str(found)
     assert not found.stale, str(found)
+
+
+SOURCES = sorted(Path(__file__).parents[1].glob("exercises/src/*.py"))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+def test_no_mutant_of_a_model_solution_survives(source):
+    """Where the reference asks the package, the notebook's solution has more to get wrong."""
+    found = solutions(source)
+    assert found
+    for exercise_id, function in found.items():
+        one = catalog.exercise(exercise_id)
+        count = len(list(mutants(function)))
+        if count == len(list(mutants(one.reference))):
+            continue  # the same code, which is tried above
+        survived = survey(one, function)
+        assert not survived.survivors, str(survived)
+
+
+def test_the_checks_that_ask_the_package_have_solutions_with_many_mutants():
+    found = solutions(SOURCES[[source.stem[:2] for source in SOURCES].index("04")])
+    for exercise_id in ("04.3", "04.4"):
+        assert survey(catalog.exercise(exercise_id)).count < 5
+        assert len(list(mutants(found[exercise_id]))) >= 20
 
 
 def test_the_command_names_survivors(capsys):

@@ -119,6 +119,17 @@ def test_a_killed_writer_leaves_a_whole_file(file):
     assert read(file) == before | {"03.1": Entry(1, kind="wrong")}
 
 
+def test_what_a_killed_writer_left_is_cleared_away(existing):
+    half = existing.with_name(f".{existing.name}-x1y2.tmp")
+    half.write_text('{"version": 1, "it')
+    other = existing.with_name(".other.json-x1y2.tmp")
+    other.write_text("{}")
+    record("05.1", "tried", ok=True, kind="right")
+    assert not half.exists()
+    assert other.exists()
+    assert load()["05.1"].passed
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

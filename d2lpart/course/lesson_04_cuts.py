@@ -220,6 +220,7 @@ def _capped(rng: random.Random) -> Iterator[tuple[list[int], list[int], int, int
     yield [1, 1, 1, 4], [2, 2, 2, 2], 4, 2
     yield [1, 1, 1], [3, 1, 4], 4, 2
     yield [1, 1, 1], [3, 3, 3], 4, 2
+    yield [5, 1, 1], [1, 1, 1], 3, 3  # an empty stage would be as fast
     for _ in range(9):
         layers, stages = rng.randint(5, 8), rng.randint(2, 4)
         costs = [rng.randint(1, 9) for _ in range(layers)]

@@ -8,8 +8,9 @@ mutant is right as well; then `mutation_equivalents` says why.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from d2lpart.course.catalog import exercise, exercises
 from d2lpart.course.checker import judge
@@ -51,9 +52,9 @@ class Survey:
         return "\n".join([*lines, *(f"  explained, but does not survive: {t}" for t in self.stale)])
 
 
-def survey(one: Exercise) -> Survey:
-    """Run the check on every mutant of the exercise's reference."""
-    found = list(mutants(one.reference))
+def survey(one: Exercise, function: Callable[..., Any] | None = None) -> Survey:
+    """Run the check on every mutant of the exercise's reference, or of another right function."""
+    found = list(mutants(function or one.reference))
     return Survey(one, len(found), [found[number] for number in _survivors(one, found)])
 
 

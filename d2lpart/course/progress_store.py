@@ -12,6 +12,7 @@ number.
 """
 
 import contextlib
+import glob
 import os
 import stat
 import sys
@@ -182,7 +183,12 @@ def _taken(lock: IO[bytes]) -> bool:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Put the content in the file's place in one step, and only when it is on the disk."""
+    """Put the content in the file's place in one step, and only when it is on the disk.
+
+    What a killed kernel has left half written is cleared away. Needs the lock.
+    """
+    for half_written in path.parent.glob(f".{glob.escape(path.name)}-*.tmp"):
+        half_written.unlink(missing_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as out:

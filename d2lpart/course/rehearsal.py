@@ -11,14 +11,14 @@ import linecache
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from nbformat import NotebookNode
 
 from d2lpart.course.answers import Answer, answer_of
-from d2lpart.course.catalog import exercise
+from d2lpart.course.catalog import exercise, exercises
 from d2lpart.course.checker import judge
 from d2lpart.course.feedback import CheckFailed
 from d2lpart.course.source import Variant, read_cells, tags, with_solution
@@ -67,6 +67,19 @@ def answer_verdicts(source: Path) -> list[tuple[Answer, Result]]:
             else:
                 found.append((answer, _verdict(answer, dict(namespace), place)))
     return found
+
+
+def solutions(source: Path) -> dict[str, Callable[..., Any]]:
+    """Run the solutions strictly; return the function of each of the lesson's exercises, by id."""
+    source = source.resolve()
+    namespace = _fresh()
+    with _stage(source), _variable("D2LPART_STRICT", "1"):
+        for number, cell in _code_cells(source, Variant.SOLUTION):
+            if answer_of(cell, source) is None:
+                _run(cell.source, namespace, f"{source.name} cell {number}")
+    lesson = source.name[:2]
+    known = [one for one in exercises() if one.id.startswith(lesson)]
+    return {one.id: namespace[one.name] for one in known if one.name in namespace}
 
 
 def _verdict(answer: Answer, namespace: Namespace, place: str) -> Result:
