@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from math import inf
 
-from torch import Tensor, nn
+from torch import Tensor, UntypedStorage, nn
 
 from d2lpart.failures import Full
 from d2lpart.footprint import of_weights
@@ -18,15 +18,15 @@ from d2lpart.ledger import ITEMS, Ledger
 
 
 class Hold:
-    """A reference of a rank to a storage; the rank lets go of the storage when this goes away."""
+    """A reference of a rank to a storage, which is alive as long as this is."""
 
-    __slots__ = ("_key", "_let_go")
+    __slots__ = ("_let_go", "_storage")
 
-    def __init__(self, key: int, let_go: deque[int]) -> None:
-        self._key, self._let_go = key, let_go
+    def __init__(self, storage: UntypedStorage, let_go: deque[int]) -> None:
+        self._storage, self._let_go = storage, let_go
 
     def __del__(self) -> None:
-        self._let_go.append(self._key)  # on whatever thread; the account reads it when it is next
+        self._let_go.append(self._storage._cdata)  # on any thread; the account reads it later
 
 
 class _Entry:
@@ -71,14 +71,14 @@ class Account:
         entry = self._entries.get(key)
         if entry is not None:
             entry.references += 1
-            return Hold(key, self._let_go)
+            return Hold(storage, self._let_go)
         size = storage.nbytes() if nbytes is None else nbytes
         self._check_room(item, size)
         self._entries[key] = _Entry(item, size)
         self._add(item, size)
         self._peaks[item] = max(self._peaks[item], self._now[item])
         self._at_once = max(self._at_once, self._total)
-        return Hold(key, self._let_go)
+        return Hold(storage, self._let_go)
 
     def keep(self, item: str, tensors: Iterable[Tensor]) -> None:
         """Count the storages of tensors, all or none, for as long as the account lasts.
@@ -86,6 +86,7 @@ class Account:
         Raises:
             Full: the rank has no room for all of them.
         """
+        self._settle()
         tensors = list(tensors)
         storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage() for tensor in tensors}
         new = [s.nbytes() for key, s in storages.items() if key not in self._entries]

@@ -7,9 +7,11 @@ from functools import singledispatch
 from typing import Any
 
 from d2lpart.draw_curves import curves
+from d2lpart.draw_ledger import ledger_comparison_picture, ledger_picture, ledgers_picture
 from d2lpart.draw_page import Picture
 from d2lpart.draw_partition import partition_picture
 from d2lpart.draw_timeline import comparison_picture, timeline_picture
+from d2lpart.ledger import Ledger, LedgerComparison, Ledgers
 from d2lpart.partitioning import Partition
 from d2lpart.timeline import Comparison, Timeline
 
@@ -18,19 +20,22 @@ __all__ = ["Picture", "curves", "plot"]
 
 @singledispatch
 def plot(value: Any, **options: Any) -> Picture:
-    """Return the figure of a timeline, a comparison or a partition.
+    """Return the figure of a timeline, a partition, ledgers, or a comparison.
 
-    The options are those of `timeline_picture`, `comparison_picture` and `partition_picture`.
+    The options are those of the functions registered below.
 
     Raises:
         ValueError: there is no figure for such a value.
     """
     raise ValueError(
-        f"there is no figure of a {type(value).__name__}: give a Timeline, a Comparison "
-        f"or a Partition"
+        f"there is no figure of a {type(value).__name__}: give a Timeline, a Partition, Ledgers, "
+        f"or a comparison"
     )
 
 
 plot.register(Timeline, timeline_picture)
 plot.register(Comparison, comparison_picture)
 plot.register(Partition, partition_picture)
+plot.register(Ledger, ledger_picture)
+plot.register(Ledgers, ledgers_picture)
+plot.register(LedgerComparison, ledger_comparison_picture)

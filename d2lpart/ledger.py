@@ -70,7 +70,7 @@ class Ledger(Drawable):
 
     def describe(self) -> str:
         """Return the ledger as a table, in powers of 1000 and of 1024."""
-        big, name, binary, binary_name = _unit(self.total)
+        big, name, binary, binary_name = unit_of(self.total)
         rows = [*self.items(), ("total", self.total)]
         if self.at_once is not None:
             rows.append(("most at once", self.at_once))
@@ -90,9 +90,9 @@ class Ledgers(Drawable, Sequence[Ledger]):
 
     >>> print(Ledgers([Ledger(4_000_000), Ledger(9_000_000)], capacity=(8e6, 8e6)))
     ledgers of 2 ranks, computed, in MB (1 MB = 0.954 MiB)
-    rank    weights  gradients  optimizer activations      total   capacity
-    0          4.00       0.00       0.00        0.00       4.00       8.00
-    1          9.00       0.00       0.00        0.00       9.00       8.00  1 MB too much
+              weights  gradients  optimizer activations      total   capacity
+    rank 0       4.00       0.00       0.00        0.00       4.00       8.00
+    rank 1       9.00       0.00       0.00        0.00       9.00       8.00  1 MB too much
     """
 
     ranks: tuple[Ledger, ...]
@@ -141,9 +141,18 @@ class Ledgers(Drawable, Sequence[Ledger]):
     def __iter__(self) -> Iterator[Ledger]:
         return iter(self.ranks)
 
-    def describe(self) -> str:
-        """Return a table with a line for each rank."""
-        scale, name, binary, binary_name = _unit(self.largest)
+    def labels(self, names: Sequence[str] | None = None) -> list[str]:
+        """Return the name of each ledger: its rank, or what `names` say instead."""
+        labels = [f"rank {rank}" for rank in range(len(self))] if names is None else list(names)
+        if len(labels) != len(self):
+            raise ValueError(f"{len(labels)} names for {len(self)} ledgers: give each one name")
+        return labels
+
+    def describe(self, names: Sequence[str] | None = None) -> str:
+        """Return a table with a line for each rank; `names` as in `labels`."""
+        labels = self.labels(names)
+        wide = max(map(len, labels))
+        scale, name, binary, binary_name = unit_of(self.largest)
         limits = self.capacity if self.capacity and min(self.capacity) < inf else None
         head = "".join(f"{word:>11}" for word in ("weights", "gradients", "optimizer"))
         head += f"{'activations':>12}{'total':>11}" + f"{'capacity':>11}" * (limits is not None)
@@ -151,13 +160,15 @@ class Ledgers(Drawable, Sequence[Ledger]):
         lines = [
             f"ledgers of {ranks}, {self.source}, in {name} "
             f"(1 {name} = {scale / binary:.3f} {binary_name})",
-            f"rank{head}",
+            f"{'':<{wide}}{head}",
         ]
         for rank, ledger in enumerate(self.ranks):
             cells = [f"{nbytes / scale:,.2f}" for _, nbytes in ledger.items()]
             cells.append(f"{ledger.total / scale:,.2f}")
             widths = (11, 11, 11, 12, 11)
-            line = f"{rank:<4}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
+            line = f"{labels[rank]:<{wide}}" + "".join(
+                f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)
+            )
             if limits is not None:
                 line += f"{limits[rank] / scale:>11,.2f}" if limits[rank] < inf else f"{'none':>11}"
                 if rank in self.too_full:
@@ -167,7 +178,7 @@ class Ledgers(Drawable, Sequence[Ledger]):
 
 
 @dataclass(frozen=True, repr=False)
-class LedgerComparison:
+class LedgerComparison(Drawable):
     """Two pipelines' ledgers side by side, rank by rank; `difference` is the second's excess."""
 
     first: Ledgers
@@ -185,10 +196,16 @@ class LedgerComparison:
         pairs = zip(self.first, self.second, strict=True)
         return max((_share(a.total, b.total) for a, b in pairs), key=abs)
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the two are called: by their sources, or first and second where these are one."""
+        one, two = self.first.source, self.second.source
+        return ("first", "second") if one == two else (one, two)
+
     def describe(self) -> str:
         """Return a table: activations and total of each rank, both, and their difference."""
-        scale, name, *_ = _unit(max(self.first.largest, self.second.largest))
-        one, two = (ledgers.source for ledgers in (self.first, self.second))
+        scale, name, *_ = unit_of(max(self.first.largest, self.second.largest))
+        one, two = self.names
         lines = [
             f"{one} against {two}, in {name}; largest difference {self.difference:+.1%}",
             f"{'':<5}{'activations':^34}{'total':^34}".rstrip(),
@@ -213,6 +230,6 @@ def _share(first: float, second: float) -> float:
     return (second - first) / first if first else inf
 
 
-def _unit(nbytes: float) -> tuple[float, str, int, str]:
+def unit_of(nbytes: float) -> tuple[float, str, int, str]:
     """Return the largest unit in which the number is at least 1, decimal and binary."""
     return next((unit for unit in _UNITS if nbytes >= unit[0]), _UNITS[-1])

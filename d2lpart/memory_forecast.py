@@ -74,9 +74,9 @@ def predict_memory(
     ...     boundary_bytes=100_000)
     >>> print(predict_memory([layer] * 4, [2, 2], build_schedule("1f1b", 2, 4)))
     ledgers of 2 ranks, computed, in MB (1 MB = 0.954 MiB)
-    rank    weights  gradients  optimizer activations      total
-    0          8.00       8.00      16.00        1.40      33.40
-    1          8.00       8.00      16.00        0.90      32.90
+              weights  gradients  optimizer activations      total
+    rank 0       8.00       8.00      16.00        1.40      33.40
+    rank 1       8.00       8.00      16.00        0.90      32.90
     """
     cut = partition if isinstance(partition, Partition) else Partition(partition)
     if cut.num_layers != len(costs) or cut.num_stages != schedule.num_stages:
