@@ -27,6 +27,7 @@ def test_the_page_announces_itself_and_escapes_what_it_shows():
     assert "<b>Not yet.</b> It works <code>1/4</code> &amp; waits." in page
     assert "#D55E00" in page
     assert "#009E73" in RIGHT._repr_html_()
+    assert "#0072B2" in UNCLEAR._repr_html_()  # neither right nor wrong
 
 
 def test_lines_stand_below_each_other():

@@ -45,12 +45,12 @@ def inline_html(text: str) -> str:
     return "".join(parts)
 
 
-def status_html(ok: bool, headline: str, lines: Sequence[str]) -> str:
+def status_html(ok: bool | None, headline: str, lines: Sequence[str]) -> str:
     """Return a box that screen readers announce; `headline` says in words what the colour says.
 
-    `lines` are HTML already, one paragraph line each.
+    ok: None for what is neither right nor wrong. `lines` are HTML already, one paragraph line each.
     """
-    colour = "#009E73" if ok else "#D55E00"  # Okabe–Ito green and vermilion
+    colour = {True: "#009E73", False: "#D55E00", None: "#0072B2"}[ok]  # Okabe–Ito
     body = "<br>".join(lines)
     style = f"border-left:4px solid {colour};padding:.3em .8em;margin:.4em 0"
     return f'<div role="status" style="{style}"><b>{html.escape(headline)}</b> {body}</div>'
@@ -60,7 +60,8 @@ def status_html(ok: bool, headline: str, lines: Sequence[str]) -> str:
 class Feedback:
     """The reply to one answer; true when the answer is right.
 
-    `understood` is false where the answer is not one the question can have ("e" of a to d).
+    `understood` is false where the answer is not one the question can have ("e" of a to d), and
+    where it is no answer to be judged, such as a guess before a measurement.
     """
 
     question_id: str
@@ -82,7 +83,8 @@ class Feedback:
         return f"{self.headline} {self.text}".lstrip()
 
     def _repr_html_(self) -> str:
-        return status_html(self.ok, self.headline, [inline_html(self.text)])
+        ok = self.ok if self.understood else None
+        return status_html(ok, self.headline, [inline_html(self.text)])
 
     def or_raise(self) -> "Feedback":
         """Return itself, or raise `CheckFailed` in strict mode when the answer is not right."""
