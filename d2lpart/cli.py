@@ -9,11 +9,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from d2lpart import doctor
+from d2lpart import doctor, split_command
 from d2lpart.course import progress_table
 from d2lpart.course.grading import command as grading
 
-COMMANDS = (doctor, progress_table, grading)
+COMMANDS = (doctor, split_command, progress_table, grading)
 
 WRONG_INPUT = 2
 INTERRUPTED = 130

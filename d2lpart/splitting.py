@@ -1,0 +1,190 @@
+"""`split_model`: a model cut over ranks on paper, from one profile of its layers."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import ceil
+from typing import Any
+
+import torch
+from torch import nn
+
+from d2lpart.forecasting import forecast
+from d2lpart.layer_cost import LayerCost, at_rate
+from d2lpart.ledger import Ledgers
+from d2lpart.memory_forecast import predict_memory
+from d2lpart.memory_formulas import ADAM_FP32, ADAM_MIXED, BytesPerParameter
+from d2lpart.model_choice import Choice
+from d2lpart.orders import build_schedule
+from d2lpart.partitioning import Partition, partition
+from d2lpart.profiler import profile
+from d2lpart.schedule import Schedule
+from d2lpart.simulator import FREE
+from d2lpart.span import Link
+from d2lpart.split_report import MicroBatch, SplitReport
+
+RATE = 156e12  # FLOP/s
+ASSUMED = "nothing was run; half the 16-bit peak of an A100, as no rate was given"
+TOKEN_BYTES = 8
+MEASURABLE = {"cpu": 1e11, "cuda": 1e14}  # FLOPs of a micro-batch: some seconds for the profile
+
+PRECISIONS: dict[str, tuple[torch.dtype, BytesPerParameter]] = {
+    "fp32": (torch.float32, ADAM_FP32),
+    "mixed": (torch.bfloat16, ADAM_MIXED),
+}
+
+
+def split_model(
+    choice: Choice,
+    places: Sequence[torch.device],
+    *,
+    num_microbatches: int,
+    samples: int = 1,
+    context: int | None = None,
+    schedule: str = "1f1b",
+    capacity: float | None = None,
+    link: Link = FREE,
+    rate: float | None = None,
+    measure: bool = False,
+    precision: str | None = None,
+) -> SplitReport:
+    """Split a model over as many ranks as there are places, and predict a training step.
+
+    The layers are timed on the first place if that takes some seconds; else nothing is run, and
+    their seconds are computed from their operations and a rate.
+
+    Args:
+        choice: the model, see `choose_model`.
+        places: one a rank, all of one kind.
+        num_microbatches: m.
+        samples: in a micro-batch.
+        context: positions in a sample; by default as many as the model takes.
+        schedule: the name of a schedule.
+        capacity: bytes that a rank can hold; None is no limit.
+        link: between the ranks.
+        rate: FLOP/s of a device; with it nothing is run.
+        measure: time the layers here, however long it takes.
+        precision: "fp32" or "mixed"; by default fp32 where layers are timed, else mixed.
+
+    Raises:
+        ValueError: sizes that do not fit together, or a model that does not fit the capacity.
+    """
+    if len({place.type for place in places}) > 1:
+        kinds = ", ".join(sorted({place.type for place in places}))
+        raise ValueError(f"devices of several kinds ({kinds}): name devices of one kind")
+    if rate is not None and measure:
+        raise ValueError("both a rate and a measurement are asked for: leave one of them out")
+    if precision is not None and precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}: use one of {', '.join(PRECISIONS)}")
+    order = build_schedule(schedule, len(places), num_microbatches)
+    size = MicroBatch(samples, context or choice.context)
+    layers, costs, precision = _costs(choice, order, places, size, rate, measure, precision)
+    recipe = PRECISIONS[precision][1]
+    cut = _best(costs, order, recipe, link, capacity)
+    memory = predict_memory(
+        costs,
+        cut,
+        order,
+        recipe=recipe,
+        input_bytes=num_microbatches * size.tokens * TOKEN_BYTES,
+        capacity=None if capacity is None else [capacity] * len(places),
+    )
+    return SplitReport(
+        model=choice.name,
+        costs=tuple(costs),
+        partition=cut,
+        schedule=order,
+        memory=_with_shadows(memory, layers, cut, order, recipe),
+        timeline=forecast(costs, cut, order, link),
+        link=link,
+        microbatch=size,
+        precision=precision,
+        note="" if rate or "measured" in costs[0].timing else ASSUMED,
+    )
+
+
+def _best(
+    costs: Sequence[LayerCost],
+    order: Schedule,
+    recipe: BytesPerParameter,
+    link: Link,
+    capacity: float | None,
+) -> Partition:
+    """Return the partition with the shortest step whose stages fit, with its loads in seconds."""
+    seconds = [cost.seconds for cost in costs]
+    room: dict[str, Any] = {}
+    if capacity is not None:
+        room = {
+            "memory": [cost.parameters * recipe.total for cost in costs],
+            "capacity": capacity,
+        }
+    best = partition(
+        seconds,
+        order.num_stages,
+        num_microbatches=order.num_microbatches,
+        transfer=[2 * link.seconds(cost.boundary_bytes) for cost in costs],
+        **room,
+    )
+    return Partition(best.sizes, seconds)
+
+
+def _costs(
+    choice: Choice,
+    order: Schedule,
+    places: Sequence[torch.device],
+    size: MicroBatch,
+    rate: float | None,
+    measure: bool,
+    precision: str | None,
+) -> tuple[list[nn.Module], list[LayerCost], str]:
+    """Return the layers, their costs, measured or computed, and in which precision."""
+
+    def build(device: str, precision: str) -> tuple[list[nn.Module], torch.Tensor]:
+        layers = choice.layers(device, PRECISIONS[precision][0])
+        partition([1] * len(layers), order.num_stages)  # raises where there are too few layers
+        return layers, choice.sample(size.samples, size.positions, device)
+
+    on_paper = precision or "mixed"
+    layers, sample = build("meta", on_paper)
+    facts = profile(layers, sample)
+    if rate is None and not measure:
+        flops = sum(cost.forward_flops + cost.backward_flops for cost in facts)
+        measure = flops <= MEASURABLE.get(places[0].type, 0.0)
+    if not measure:
+        return layers, at_rate(facts, rate or RATE), on_paper
+    precision = precision or "fp32"
+    layers, sample = build(str(places[0]), precision)
+    return layers, profile(layers, sample, targets=sample, ranks=len(places)), precision
+
+
+def _with_shadows(
+    memory: Ledgers,
+    layers: Sequence[nn.Module],
+    cut: Partition,
+    order: Schedule,
+    recipe: BytesPerParameter,
+) -> Ledgers:
+    """Add what a profile does not see: a tied weight and its gradient on each rank that uses it.
+
+    The profile charges the weight to its first layer, where its optimizer state is as well.
+    """
+    users: dict[nn.Parameter, list[int]] = {}
+    for stage, run in enumerate(cut.stages):
+        for weight in dict.fromkeys(w for layer in run for w in layers[layer].parameters()):
+            ranks = users.setdefault(weight, [])
+            if order.stage_to_rank[stage] not in ranks:
+                ranks.append(order.stage_to_rank[stage])
+    more = [0] * len(memory)
+    for weight, ranks in users.items():
+        for rank in ranks[1:]:
+            more[rank] += weight.numel()
+    return Ledgers(
+        [
+            replace(
+                own,
+                weights=own.weights + ceil(number * recipe.weights),
+                gradients=own.gradients + ceil(number * recipe.gradients),
+            )
+            for own, number in zip(memory, more, strict=True)
+        ],
+        memory.capacity,
+    )
