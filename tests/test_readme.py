@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
+from d2lpart.cli import main
 from d2lpart.course.cover import PICTURE, cover
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +23,12 @@ def test_the_examples_print_what_the_readme_shows():
     result = doctest.DocTestRunner().run(examples)
     assert result.attempted >= 8
     assert result.failed == 0
+
+
+def test_the_command_prints_what_the_readme_shows(capsys):
+    ((command, shown),) = re.findall(r"```console\n\$ d2lpart (.*)\n((?s:.*?))```", README)
+    assert main(command.split()) == 0
+    assert capsys.readouterr().out == shown
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)]+)\)", README))
