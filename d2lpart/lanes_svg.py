@@ -15,7 +15,7 @@ NARROWEST_LABEL = 18
 
 
 def lanes_svg(timeline: Timeline, width: int = 900) -> str:
-    """Return the picture as one SVG element, `width` pixels wide."""
+    """Return the picture as one SVG element, `width` pixels wide, or less where it has no room."""
     height = timeline.num_ranks * (LANE + GAP) + 18
     room = width - LEFT - 4
     scale = room / timeline.makespan if timeline.makespan else 0.0
@@ -46,6 +46,7 @@ def lanes_svg(timeline: Timeline, width: int = 900) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" '
         f'aria-label="{html.escape(timeline.headline())}" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="11" fill="#1a1a1a">'
+        f'viewBox="0 0 {width} {height}" style="max-width:100%;height:auto" '
+        f'font-family="sans-serif" font-size="11" fill="#1a1a1a">'
         f"{''.join(parts)}</svg>"
     )

@@ -351,6 +351,8 @@ def test_explorers_follow_the_keyboard(lab: Lab, page: Any) -> None:
     explorer = shown(page, 1)
     picture = explorer.locator('svg[role="img"]')
     assert "3 ranks, 4 micro-batches" in picture.get_attribute("aria-label")
+    drawn, room = picture.bounding_box(), explorer.bounding_box()
+    assert drawn["x"] + drawn["width"] <= room["x"] + room["width"] + 1  # none of it is cut off
     explorer.get_by_role("slider").first.press("ArrowRight")
     explorer.locator('svg[aria-label*="4 ranks, 4 micro-batches"]').wait_for()
     explorer.get_by_role("combobox").last.select_option(index=1)

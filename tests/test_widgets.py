@@ -89,6 +89,7 @@ def test_the_picture_has_a_box_for_each_action_and_says_what_it_shows():
     assert 'role="img"' in picture
     assert "3 ranks, 5 micro-batches" in picture
     assert picture.count("W0") <= 3
+    assert 'style="max-width:100%;height:auto"' in picture  # a narrow cell cuts nothing off
 
 
 # ---- the explorers
