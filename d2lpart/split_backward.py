@@ -18,7 +18,7 @@ Source: zero-bubble pipelines (arXiv 2401.10241, section 2; its B and W are I an
 """
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -115,15 +115,12 @@ class SplitBackward:
         handles: list[RemovableHandle] = []
         try:
             for node in self._trunk:
-                now = [i for i, edge in self._leaving(node) if self._is_found_now(edge)]
-                later = [i for i, edge in self._leaving(node) if not self._is_found_now(edge)]
-                edges = {i: _edge(node, i) for i in now}
-                wanted += edges.values()
-                if edges:
-                    handles.append(self._note_parts(node, edges))
+                now, later = self._leaving(node)
+                wanted += now.values()
+                if now:
+                    handles.append(self._note_parts(node, now))
                 if later:
-                    weights = [w for i in later for w in _weights(_edge(node, i).node)]
-                    handles += self._note_branch(Branch(node, weights))
+                    handles += self._note_branch(Branch(node, later))
             found = torch.autograd.grad(
                 [self._root], wanted, [gradient], retain_graph=True, allow_unused=True
             )
@@ -132,20 +129,30 @@ class SplitBackward:
                 handle.remove()
         return found[0] if self._reaches_input else None
 
-    def _leaving(self, node: Node) -> Iterator[tuple[int, Node]]:
-        """Yield the edges on which gradients leave the trunk: their places and where they lead."""
-        for i, (child, _) in enumerate(node.next_functions):
+    def _leaving(self, node: Node) -> tuple[dict[int, GradientEdge], list[Tensor]]:
+        """Return the edges on which I finds gradients that leave the trunk, and W's weights.
+
+        The former by their places in the node; the latter are those behind its other edges.
+        """
+        now, later = {}, []
+        for place, (child, _) in enumerate(node.next_functions):
             is_input = self._reaches_input and child is self._end.node
             if child is not None and child not in self._trunk and not is_input:
-                yield i, child
+                weights = self._found_later(child)
+                if weights is None:
+                    now[place] = _edge(node, place)
+                else:
+                    later += weights
+        return now, later
 
-    def _is_found_now(self, child: Node) -> bool:
-        """Say whether a gradient that leaves the trunk towards `child` is computed in I."""
+    def _found_later(self, child: Node) -> list[Tensor] | None:
+        """Return the weights behind a node outside the trunk; None if I has to find them."""
         if child is self._end.node:
-            return True
+            return None
         behind = _behind(child)
+        weights = _leaves(behind)
         several = any(len(self._givers[node]) > 1 for node in behind)
-        return several or not self._tied.isdisjoint(_weights(child))
+        return None if several or not self._tied.isdisjoint(weights) else weights
 
     def _note_parts(self, node: Node, edges: dict[int, GradientEdge]) -> RemovableHandle:
         def leave(made: Sequence[Tensor | None], _: object) -> None:
@@ -222,4 +229,9 @@ def _behind(node: Node) -> list[Node]:
 
 def _weights(node: Node) -> list[Tensor]:
     """Return the leaves in which this node's gradients end."""
-    return [leaf.variable for leaf in _behind(node) if hasattr(leaf, "variable")]
+    return _leaves(_behind(node))
+
+
+def _leaves(nodes: Iterable[Node]) -> list[Tensor]:
+    """Return the weights that are among the nodes of a graph."""
+    return [leaf.variable for leaf in nodes if hasattr(leaf, "variable")]
