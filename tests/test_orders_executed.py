@@ -114,6 +114,67 @@ def test_split_orders_of_a_decoder(seed):
     assert_same_gradients(ours.layers, theirs.layers)
 
 
+# ---- what is held
+
+
+def most_held(schedule, footprint):
+    """The most bytes that each rank holds, from its order and what a micro-batch takes a stage."""
+    peaks = []
+    for order in schedule.orders:
+        held = peak = 0
+        for stage, kind, _ in order:
+            held += footprint[stage] if kind == "F" else -footprint[stage]
+            peak = max(peak, held)
+        peaks.append(peak)
+    return tuple(peaks)
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize(("p", "v", "m"), [(1, 3, 2), (2, 2, 6), (3, 2, 2), (3, 2, 7), (4, 3, 4)])
+@pytest.mark.parametrize("name", ["naive", "gpipe", "interleaved"])
+def test_bytes_measured_are_those_of_the_stages_in_flight(name, p, v, m, clock):
+    """Stages of 12, 6, 4, 3, 2 or 1 layers, several a rank; the last one has the loss, too."""
+    inputs, targets = drawn(2 * m, 6), drawn(2 * m, below=6)
+    stages = p * v
+    sizes = [12 // stages] * stages
+
+    def run(ranks, schedule):
+        pipeline = Pipeline(perceptron(), sizes, ["cpu"] * ranks, schedule=schedule, clock=clock)
+        return pipeline.step(inputs, targets)
+
+    footprint = run(stages, build_schedule("naive", stages, m)).peak_bytes
+    schedule = build_schedule(name, p, m, chunks=v)
+    step = run(p, schedule)
+    assert step.peak_bytes == most_held(schedule, footprint)
+    for rank in range(
+        p - 1
+    ):  # all of its stages are alike, those of the first and last ranks apart
+        own = {footprint[stage] for stage in schedule.stages_of(rank)}
+        if len(own) == 1:
+            assert step.peak_bytes[rank] == step.timeline.peak_in_flight(rank) * v * own.pop()
+
+
+@pytest.mark.parametrize("name", SPLIT)
+@pytest.mark.parametrize(("p", "m"), [(2, 4), (3, 6), (3, 2)])
+def test_a_split_order_holds_its_micro_batches_and_gradients_that_wait(name, p, m):
+    """From I to W a micro-batch holds gradients as well, but no longer what I alone has needed."""
+    inputs, targets = drawn(2 * m, 6), drawn(2 * m, below=6)
+    schedule = build_schedule(name, p, m)
+    stages = schedule.num_stages
+    sizes = [12 // stages] * stages
+
+    def peaks(order, ranks):
+        pipeline = Pipeline(perceptron(), sizes, ["cpu"] * ranks, schedule=order, clock="virtual")
+        return pipeline.step(inputs, targets)
+
+    footprint = peaks(build_schedule("naive", stages, m), stages).peak_bytes
+    step = peaks(schedule, p)
+    for rank, held in enumerate(step.peak_bytes):
+        own = [footprint[stage] for stage in schedule.stages_of(rank)]
+        most = step.timeline.peak_in_flight(rank) * len(own)
+        assert 0.5 * most * min(own) < held < 2 * most * max(own)
+
+
 # ---- no work is done twice
 
 
