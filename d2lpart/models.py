@@ -1,5 +1,6 @@
 """The layers of a model as an explicit list, each taking and returning one tensor."""
 
+import sys
 from collections.abc import Iterable, Sequence
 
 from torch import nn
@@ -7,6 +8,7 @@ from torch import nn
 from d2lpart.models_padding import PaddingSource
 
 # Of Hugging Face's transformers; by name, so that the library is loaded for its own models only.
+OLDEST = (5, 12)  # its mask functions take their arguments in the order used here
 GPT2 = ("GPT2LMHeadModel", "GPT2Model")
 LLAMA_STYLE = tuple(
     name + end
@@ -27,8 +29,10 @@ def layers_of(
     A Hugging Face decoder becomes `[embedding, block, …, block, head]`: token ids (B, T) go in,
     logits (B, T, V) come out, or the last hidden states (B, T, C) of a model without a language
     head. Positions count from 0, attention is causal, with the sliding window that the model has,
-    and nothing is cached. Each block makes its own mask where the attention kernel needs one.
-    Dropout is drawn anew, so in training it differs from the original's until you fix both.
+    and nothing is cached. Where the attention kernel needs a mask, for padding and for windows,
+    each block makes its own, of up to B·T·T values, where the original shares one. In training,
+    `Pipeline` draws dropout for each layer and micro-batch by itself, so it is the same however the
+    model is cut, and another than the original's.
 
     Args:
         model: an `nn.Sequential` (a `Decoder` is one), a list of modules, or one of Hugging Face's
@@ -47,6 +51,7 @@ def layers_of(
     [Linear(in_features=4, out_features=8, bias=True), ReLU()]
     """
     if _from_transformers(model):
+        _check_version(sys.modules["transformers"].__version__)
         from d2lpart.models_hf import decoder_layers
 
         return decoder_layers(model, padding)
@@ -64,6 +69,14 @@ def _from_transformers(model: object) -> bool:
     kind = type(model)
     known = kind.__name__ in GPT2 or kind.__name__ in LLAMA_STYLE
     return known and kind.__module__.startswith("transformers.models.")
+
+
+def _check_version(version: str) -> None:
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+        raise ValueError(
+            f"transformers {version} is older than {'.'.join(map(str, OLDEST))}, the oldest that "
+            f"layers_of knows: update it"
+        )
 
 
 def _listed(model: object) -> list[nn.Module]:

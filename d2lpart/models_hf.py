@@ -10,13 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
 from d2lpart.models_padding import Attach, PaddingSource, attach, detach
-
-OLDEST = (5, 12)  # its mask functions take the arguments in the order used here
 
 Windowed = Callable[[Any, int], bool]
 
@@ -124,9 +121,8 @@ def decoder_layers(model: Any, padding: PaddingSource) -> list[nn.Module]:
     """Return the layers of a decoder that `layers_of` knows by name; its arguments.
 
     Raises:
-        ValueError: a version of transformers that is too old, or a `padding` of another kind.
+        ValueError: a `padding` of another kind, or a model with gradient checkpointing on.
     """
-    _check_version()
     _check_padding(padding)
     parts = _gpt2_parts if model.config.model_type == "gpt2" else _llama_parts
     embedding, blocks, norm, rotary = parts(getattr(model, model.base_model_prefix, model))
@@ -155,15 +151,6 @@ def _refuse_checkpointing(block: nn.Module) -> None:
         raise ValueError(
             "the model has gradient checkpointing on, whose second forward would draw other "
             "dropout masks: switch it off in the model, and use Pipeline(…, recompute=True)"
-        )
-
-
-def _check_version() -> None:
-    found = tuple(int(part) for part in transformers.__version__.split(".")[:2])
-    if found < OLDEST:
-        raise ValueError(
-            f"transformers {transformers.__version__} is older than "
-            f"{'.'.join(map(str, OLDEST))}, the oldest that layers_of knows: update it"
         )
 
 
