@@ -6,30 +6,15 @@ from d2lpart.course.help import with_help
 from d2lpart.course.lesson_03_exercise_help import EXERCISE_HELP
 from d2lpart.course.lesson_03_exercises import ALL
 from d2lpart.course.lesson_03_help import HELP
+from d2lpart.course.lesson_03_predictions import PREDICTIONS
 from d2lpart.course.lesson_03_variants import VARIANTS, kilobytes, mean_loss, messages_of
 from d2lpart.course.ordering import Ordering
-from d2lpart.course.prediction import Prediction
 from d2lpart.course.questions import BaseQuestion, NumberQuestion, Option, Question, true_or_false
 from d2lpart.course.several import Several
 
 __all__ = ["EXERCISES", "PREDICTIONS", "QUESTIONS", "VARIANTS"]
 
 EXERCISES: list[Exercise] = with_help(ALL, EXERCISE_HELP)
-
-PREDICTIONS = [
-    Prediction(
-        "03.p1",
-        "Each copy gets a gradient of its own. By how many % does the one in the embedding's copy "
-        "differ from that of the uncut model?",
-        unit="%",
-        tolerance=12,
-        ideas=[
-            (0, "The head uses the weight as well, and its share is in the other copy."),
-            (50, "Two shares need not be equally large."),
-        ],
-        lesson="In this decoder the head has the larger share by far; the two need not be alike.",
-    )
-]
 
 
 def _no_history() -> str:

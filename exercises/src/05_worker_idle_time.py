@@ -6,8 +6,9 @@
 
 # %% [markdown]
 # Write a function in place of `raise NotImplementedError`, run its cell, then the check below it.
-# A check runs your function on many cases and tells you what it saw. Nothing is stored, and you may
-# check as often as you like. Ranks and stages count from 0; all times are in seconds.
+# A check runs your function on many cases and tells you what it saw. You may check as often as you
+# like; that you have passed is kept on your own disk and goes nowhere. The hints unfold; each says
+# more than the one before. Ranks and stages count from 0; all times are in seconds.
 
 # %%
 import math
