@@ -44,6 +44,15 @@ def amounts(name: str, values: Any) -> list[Fraction]:
     return numbers
 
 
+def check_length(name: str, values: Sequence[Any], wanted: int, what: str) -> None:
+    """Raise where there is not one value for each layer, stage or cut."""
+    if len(values) != wanted:
+        raise PartitionError(
+            f"{name} has {count(len(values), 'number')} for {count(wanted, what)}: "
+            f"give one a {what}"
+        )
+
+
 def whole_number(name: str, value: Any, remedy: str) -> int:
     """Return a whole number above 0."""
     if not isinstance(value, Integral) or value < 1:
@@ -54,7 +63,9 @@ def whole_number(name: str, value: Any, remedy: str) -> int:
 def whole(*lists: Sequence[Fraction]) -> list[list[int]]:
     """Return all numbers times their common denominator: in one finer unit they are whole."""
     unit = math.lcm(*(number.denominator for numbers in lists for number in numbers))
-    return [[int(number * unit) for number in numbers] for numbers in lists]
+    return [
+        [number.numerator * (unit // number.denominator) for number in numbers] for numbers in lists
+    ]
 
 
 def written(number: float | Fraction) -> str:

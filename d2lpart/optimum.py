@@ -1,184 +1,169 @@
-"""The exact search for the best cuts: whole numbers in, cut positions out.
+"""The exact search for the best cuts: a packing in, cut positions out.
 
-The search walks over the stages from first to last and keeps, for every layer a stage can end
-before, the best way to get there (dynamic programming). `cap` is the largest load a stage may
-have; it also says which ends are worth a look: neither so late that the stage alone exceeds it,
-nor so early that the stages after it must.
+Under a cap on the loads, one sweep finds the least sum of loads (`sweep`). So the smallest
+bottleneck is found by halving: which caps have a partition, which have none?
+
+The fastest step, of least sum + waits * max with waits = m - 1, is found by halving too. Take two
+caps. A partition whose largest load lies between them has a step of at least (least sum under the
+upper cap) + waits * (lower cap): where that is no better than the best step known, there is
+nothing to look for, elsewhere a cap in the middle is tried. Each answer narrows what is left: only
+nodes (a stage ends here) that some partition good enough goes through are looked at again.
+
+All this is done twice. In floating point it is fast, and leaves the nodes that a best partition
+can go through, whatever the rounding: mostly few. On these the whole numbers decide.
 """
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
-from fractions import Fraction
-from itertools import accumulate, pairwise
+from heapq import heappop, heappush
+from itertools import count
+from math import inf
 from typing import NamedTuple
 
-Join = Callable[[int, int], int]  # (value of the stages so far, load of the next) -> new value
-Ends = dict[int, tuple[int, int]]  # end of a stage -> (value so far, where the stage starts)
+from d2lpart.evenness import most_even
+from d2lpart.packing import Nodes, Number, Packing
+from d2lpart.sweep import Found, Reached, reach, under_cap
+
+HALVINGS = 50  # of the first bracket of the smallest bottleneck
+FEW = 2  # nodes a stage: not worth another halving of rounded numbers
 
 
-class _Attempt(NamedTuple):
-    """A partition found under a cap; the first two fields say which of two is better."""
+def best_bounds(packing: Packing, num_microbatches: int | None = None) -> list[int]:
+    """Return the bounds of the best stages; the memory must suffice for at least one partition.
 
-    step: int
-    squares: int
-    bounds: list[int]
-    loads: list[int]
-
-
-class Problem:
-    """Layers to be packed into stages; all figures are whole, so that no sum is rounded.
-
-    A stage s of layers start .. end-1 has the load
-
-        sum(costs[start:end]) * rates[s] + fixed[s] + cuts[start] + cuts[end]
-
-    and needs sum(memory[start:end]) <= capacity[s]. `cuts[i]` is the cost of the cut before
-    layer i; the first and the last of its len(costs) + 1 entries are no cuts, and 0.
+    Best is the smallest largest load, and of these the least sum of loads; or, with m
+    micro-batches, the smallest sum + (m-1) * largest, and of these the smallest largest load. Of
+    several such partitions, the most even is returned. The numbers of the packing are whole.
     """
-
-    def __init__(
-        self,
-        costs: Sequence[int],
-        rates: Sequence[int],
-        *,
-        fixed: Sequence[int] | None = None,
-        cuts: Sequence[int] | None = None,
-        memory: Sequence[int] | None = None,
-        capacity: Sequence[int] | None = None,
-    ) -> None:
-        self.num_layers, self.num_stages = len(costs), len(rates)
-        self.rates = rates
-        self.fixed = fixed or [0] * self.num_stages
-        self.cuts = cuts or [0] * (self.num_layers + 1)
-        self.work = list(accumulate(costs, initial=0))
-        self.memory = list(accumulate(memory or [0] * self.num_layers, initial=0))
-        self.capacity = capacity or [0] * self.num_stages
-
-    def loads(self, bounds: Sequence[int]) -> list[int]:
-        """Return the load of each stage; `bounds` are the cut positions with both ends."""
-        return [
-            (self.work[end] - self.work[start]) * rate + fixed + self.cuts[start] + self.cuts[end]
-            for (start, end), rate, fixed in zip(
-                pairwise(bounds), self.rates, self.fixed, strict=True
-            )
-        ]
-
-    def least_load(self) -> int:
-        """Return a bound no bottleneck is below: the work spread without regard to layers."""
-        return int(self.work[-1] / sum(Fraction(1, rate) for rate in self.rates))
-
-    def largest_load(self) -> int:
-        """Return a bound no load is above."""
-        return self.work[-1] * max(self.rates) + max(self.fixed) + 2 * max(self.cuts)
-
-    def least_total(self) -> int:
-        """Return a bound the sum of all loads is not below."""
-        cheapest = sorted(self.cuts[1:-1])[: self.num_stages - 1]
-        return self.work[-1] * min(self.rates) + sum(self.fixed) + 2 * sum(cheapest)
-
-
-def best_bounds(problem: Problem, num_microbatches: int | None = None) -> list[int]:
-    """Return the bounds of the best stages, the most even where several are equally good.
-
-    Best is the smallest largest load or, with m micro-batches, the smallest
-    sum(loads) + (m-1) * max(loads). The memory must suffice for at least one partition.
-    """
-    bottleneck = smallest_bottleneck(problem)
+    rough = packing.rough()
     if num_microbatches is None:
-        return most_even(problem, bottleneck)
-    return fastest_step(problem, num_microbatches, bottleneck)
+        cap = smallest_bottleneck(rough, rough.nodes)
+        nodes = found_under(rough, rough.nodes, cap).nodes(inf)
+        best = found_under(packing, nodes, smallest_bottleneck(packing, nodes))
+    else:
+        waits = num_microbatches - 1
+        nodes = _StepSearch(rough, waits, rough.nodes).near_best()
+        best = found_under(packing, nodes, _StepSearch(packing, waits, nodes).best_cap())
+    return most_even(packing, best.nodes(best.total), best.peak)
 
 
-def smallest_bottleneck(problem: Problem) -> int:
-    """Return the smallest largest load: try a cap near the bound, then higher and higher ones."""
-    cap = problem.least_load()
-    step = cap // 16 + 1
-    while (found := search(problem, cap, max)) is None:
-        assert cap < problem.largest_load(), "no partition fits the capacities"
-        cap, step = cap + step, 2 * step
-    return found[0]
+def found_under(packing: Packing, nodes: Nodes, cap: Number) -> Found:
+    """Return what is found under a cap that has a partition."""
+    found = under_cap(packing, nodes, cap)
+    assert found is not None, f"no partition has loads up to {cap}"
+    return found
 
 
-def most_even(problem: Problem, cap: int, weight: int = 0) -> list[int]:
-    """Return the bounds of least sum of load * (weight + load) among loads up to `cap`."""
-    found = search(problem, cap, lambda value, load: value + load * (weight + load))
-    assert found is not None, "the cap is below the smallest bottleneck"
-    return found[1]
+def smallest_bottleneck(packing: Packing, nodes: Nodes) -> Number:
+    """Return the smallest cap that has a partition; of rounded loads, one barely above it."""
+    low, cap = _bracket(packing)  # no cap below `low` has a partition
+    step = _share(cap, 64) or 16 * packing.rounding or 1
+    high = None  # a cap that has one
+    while high is None or high - low > 16 * packing.rounding:
+        answer = reach(packing, nodes, cap)
+        if isinstance(answer, Reached):
+            high = answer.peak + packing.rounding
+        else:
+            low, step = max(low, answer.least), 2 * step
+        cap = low + (step if high is None else _share(high - low, 2))
+    return high
 
 
-def fastest_step(problem: Problem, num_microbatches: int, bottleneck: int) -> list[int]:
-    """Return the bounds of least sum(loads) + (m-1) * max(loads).
-
-    Lower the cap from the largest load that can pay off down to the smallest bottleneck. Under
-    each cap the search finds the least sum, so nothing between the cap and the largest load it
-    found is better, and the next cap may lie just below that load.
-    """
-    waits = num_microbatches - 1
-    ceiling = problem.largest_load()
-    weight = (problem.num_stages * ceiling) ** 2 + 1  # above all squares: the sum counts first
-    if waits == 0:
-        return most_even(problem, ceiling, weight)
-
-    def attempt(cap: int) -> _Attempt:
-        bounds = most_even(problem, cap, weight)
-        loads = problem.loads(bounds)
-        step = sum(loads) + waits * max(loads)
-        return _Attempt(step, sum(load * load for load in loads), bounds, loads)
-
-    best = attempt(bottleneck)
-    cap = (best.step - problem.least_total()) // waits
-    while cap > bottleneck:
-        found = attempt(cap)
-        best = min(best, found)
-        cap = min(max(found.loads) - 1, (best.step - sum(found.loads)) // waits)
-    return best.bounds
+def _bracket(packing: Packing) -> tuple[Number, Number]:
+    """Return two caps a little apart: below the first there is certainly no partition."""
+    high = packing.largest_load()
+    low = high - high
+    for _ in range(HALVINGS):
+        cap = low + _share(high - low, 2)
+        if packing.window(cap)[0][-1] == packing.num_layers:
+            high = cap
+        else:
+            low = cap
+    return low, high
 
 
-def search(problem: Problem, cap: int, join: Join) -> tuple[int, list[int]] | None:
-    """Return the least value and its bounds among all partitions with loads up to `cap`.
+class _Span(NamedTuple):
+    """Partitions whose largest load lies from low to high."""
 
-    `join` adds a stage's load to the value of the stages before it. None: there is no such
-    partition. Of equal ones, that with the shortest last stages is returned.
-    """
-    rooms = [
-        (cap - fixed) // rate for fixed, rate in zip(problem.fixed, problem.rates, strict=True)
-    ]
-    tables: list[Ends] = [{0: (0, 0)}]
-    for stage, room in enumerate(rooms):
-        rest = problem.work[-1] - sum(rooms[stage + 1 :])  # work the first stages must have done
-        earliest = max(stage + 1, bisect_left(problem.work, rest))
-        if stage == problem.num_stages - 1:
-            earliest = problem.num_layers
-        tables.append(_extend(problem, stage, tables[-1], (cap, room, earliest), join))
-    if problem.num_layers not in tables[-1]:
-        return None
-    bounds = [problem.num_layers]
-    for table in reversed(tables[1:]):
-        bounds.append(table[bounds[-1]][1])
-    return tables[-1][problem.num_layers][0], bounds[::-1]
+    bound: Number  # no step among them is smaller
+    low: Number
+    order: int  # of two equal spans, the one that was found first comes first
+    high: Number
+    above: Found  # what is found under `high` or a cap above it
+    from_top: bool  # whether to try `high` next, not the middle
 
 
-def _extend(
-    problem: Problem, stage: int, before: Ends, limits: tuple[int, int, int], join: Join
-) -> Ends:
-    """Return the ends of `stage` from those of the stage before it."""
-    cap, room, earliest = limits
-    work, cuts, memory = problem.work, problem.cuts, problem.memory
-    rate, fixed, capacity = problem.rates[stage], problem.fixed[stage], problem.capacity[stage]
-    after = problem.num_layers - (problem.num_stages - 1 - stage)  # one layer each for the rest
-    ends: Ends = {}
-    for start in sorted(before):
-        value = before[start][0]
-        base = fixed + cuts[start] - work[start] * rate
-        latest = min(
-            after,
-            bisect_right(work, work[start] + room) - 1,
-            bisect_right(memory, memory[start] + capacity) - 1,
-        )
-        for end in range(max(start + 1, earliest), latest + 1):
-            load = base + work[end] * rate + cuts[end]
-            if load <= cap:
-                total = join(value, load)
-                if end not in ends or total <= ends[end][0]:
-                    ends[end] = (total, start)
-    return ends
+class _StepSearch:
+    """The search for the smallest sum + waits * max among the partitions through some nodes."""
+
+    def __init__(self, packing: Packing, waits: int, nodes: Nodes) -> None:
+        self.packing, self.waits = packing, waits
+        # By how much a rounded step may err, and by how much a cap for the step to err as much.
+        self.slack = 32 * (packing.num_stages**2 + waits) * packing.rounding
+        self.margin = self.slack / max(waits, 1) if self.slack else 0
+        self.kept: list[set[int]] = [set() for _ in nodes]
+        self.spans: list[_Span] = []
+        self.order = count()
+        least = found_under(packing, nodes, smallest_bottleneck(packing, nodes))
+        self.best = self._merit(least)
+        high = self._highest(packing.largest_load(), packing.least_total)
+        self._try(_Span(0, least.peak - self.margin, 0, high, least, True), nodes)
+        while self.spans:
+            self._look_into(heappop(self.spans))
+
+    def best_cap(self) -> Number:
+        """Return the smallest largest load of the fastest steps; for loads not rounded."""
+        return self.best[1]
+
+    def near_best(self) -> Nodes:
+        """Return the nodes that a best partition may go through; for rounded loads."""
+        return [sorted(part) for part in self.kept]
+
+    def _merit(self, found: Found) -> tuple[Number, Number]:
+        return found.total + self.waits * found.peak, found.peak
+
+    def _highest(self, high: Number, total: Number) -> Number:
+        """Return the largest load up to `high` that pays off where no sum is below `total`."""
+        if not self.waits:
+            return high
+        return min(high, _share(self.best[0] + self.slack - total, self.waits))
+
+    def _look_into(self, span: _Span) -> None:
+        """Drop a span that holds nothing better, keep what is narrow, and search the others."""
+        high = self._highest(span.high, span.above.total)
+        if self.slack:
+            hopeful = span.bound <= self.best[0] + self.slack
+        else:
+            hopeful = (span.bound, span.low) < self.best
+        if span.low > high or not hopeful:
+            return
+        nodes = span.above.nodes(self.best[0] + self.slack - self.waits * span.low)
+        if self.slack and self._is_narrow(high - span.low, nodes):
+            for kept, part in zip(self.kept, nodes, strict=True):
+                kept.update(part)
+        else:
+            self._try(span._replace(high=high), nodes)
+
+    def _is_narrow(self, width: Number, nodes: Nodes) -> bool:
+        few = sum(map(len, nodes)) <= FEW * len(nodes)
+        return few or self.waits * width <= 4 * self.slack
+
+    def _try(self, span: _Span, nodes: Nodes) -> None:
+        """Look for the least sum under one cap of the span, and put back what is left of it."""
+        cap = span.high if span.from_top else span.low + _share(span.high - span.low, 2)
+        found = under_cap(self.packing, nodes, cap)
+        if found is not None:
+            self.best = min(self.best, self._merit(found))
+            # Rounded loads may be as good a little above the peak.
+            below = min(cap, found.peak + self.margin) if self.slack else found.peak - 1
+            self._put_back(span.low, below, found, False)
+        if not span.from_top:
+            self._put_back(cap if self.slack else cap + 1, span.high, span.above, True)
+
+    def _put_back(self, low: Number, high: Number, above: Found, from_top: bool) -> None:
+        if low <= high:
+            bound = above.total + self.waits * low
+            heappush(self.spans, _Span(bound, low, next(self.order), high, above, from_top))
+
+
+def _share(number: Number, parts: int) -> Number:
+    """Return one of so many equal parts; of a whole number, without the rest."""
+    return number // parts if isinstance(number, int) else number / parts

@@ -3,31 +3,26 @@
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from itertools import pairwise
-from numbers import Real
+from itertools import accumulate
 from typing import Any
 
-from d2lpart.amounts import (
-    PartitionError,
-    amounts,
-    count,
-    layers_in_words,
-    whole,
-    whole_number,
-    written,
-)
-from d2lpart.optimum import Problem, best_bounds
+from d2lpart.amounts import PartitionError, amounts, check_length, count, whole, whole_number
+from d2lpart.packing import Packing, Table, packing
+from d2lpart.stage_memory import most_held, stage_memory, windows_that_fit
 
 
 def partition_problem(
     costs: Sequence[Any],
     num_stages: Any,
+    *,
     num_microbatches: Any,
     transfer: Any,
+    speed: Any,
     memory: Any,
     capacity: Any,
-    speed: Any,
-) -> Problem:
+    activations: Any,
+    schedule: Any,
+) -> Packing:
     """Return the problem in whole numbers; the arguments are those of `partition`.
 
     Raises:
@@ -37,16 +32,31 @@ def partition_problem(
     _check_counts(len(work), num_stages, num_microbatches)
     cuts = _cuts(transfer, len(work))
     unit, rates = _rates(speed, num_stages)
-    store, room = _store(memory, capacity, len(work), num_stages)
-    _check_room(store, room)
-    (work_units, cut_units), (store_units, room_units) = whole(work, cuts), whole(store, room)
-    return Problem(
-        work_units,
-        rates,
-        cuts=[cut * unit for cut in cut_units],
-        memory=store_units,
-        capacity=room_units,
-    )
+    _check_pairs(memory=memory, capacity=capacity, activations=activations, schedule=schedule)
+    earliest: Sequence[Table] = [[0] * (len(work) + 1)] * num_stages
+    if capacity is not None:
+        held = [0] * num_stages
+        if schedule is not None:
+            held = most_held(schedule, num_stages, num_microbatches)
+        earliest = windows_that_fit(stage_memory(memory, capacity, activations, held, len(work)))
+    work_units, cut_units = whole(work, cuts)
+    before = list(accumulate(work_units, initial=0))
+    return packing(before, rates, [cut * unit for cut in cut_units], earliest)
+
+
+def _check_pairs(**given: Any) -> None:
+    """Raise where an argument is given without another that it means nothing without."""
+    pairs = [
+        ("activations", "schedule"),
+        ("schedule", "activations"),
+        ("activations", "capacity"),
+        ("memory", "capacity"),
+    ]
+    if given["activations"] is None:
+        pairs.append(("capacity", "memory"))
+    for one, other in pairs:
+        if given[one] is not None and given[other] is None:
+            raise PartitionError(f"{one} is given without {other}: give both or neither")
 
 
 def _check_counts(num_layers: int, num_stages: Any, num_microbatches: Any) -> None:
@@ -64,14 +74,6 @@ def _check_counts(num_layers: int, num_stages: Any, num_microbatches: Any) -> No
         )
 
 
-def _check_length(name: str, values: Sequence[Any], wanted: int, what: str) -> None:
-    if len(values) != wanted:
-        raise PartitionError(
-            f"{name} has {count(len(values), 'number')} for {count(wanted, what)}: "
-            f"give one a {what}"
-        )
-
-
 def _cuts(transfer: Any, num_layers: int) -> list[Fraction]:
     """Return the cost of the cut before each layer, with 0 at both ends of the network."""
     cuts = [Fraction(0)] * (num_layers - 1)
@@ -79,7 +81,7 @@ def _cuts(transfer: Any, num_layers: int) -> list[Fraction]:
         cuts = amounts("transfer", transfer)
         if len(cuts) == num_layers:
             cuts.pop()
-        _check_length("transfer", cuts, num_layers - 1, "cut")
+        check_length("transfer", cuts, num_layers - 1, "cut")
     return [Fraction(0), *cuts, Fraction(0)]
 
 
@@ -88,55 +90,10 @@ def _rates(speed: Any, num_stages: int) -> tuple[int, list[int]]:
     if speed is None:
         return 1, [1] * num_stages
     speeds = amounts("speed", speed)
-    _check_length("speed", speeds, num_stages, "stage")
+    check_length("speed", speeds, num_stages, "stage")
     if not all(speeds):
         raise PartitionError(
             f"speed[{speeds.index(Fraction(0))}] is 0: every device needs a speed above 0"
         )
     unit = math.lcm(*(each.numerator for each in speeds))
     return unit, [int(unit / each) for each in speeds]
-
-
-def _store(
-    memory: Any, capacity: Any, num_layers: int, num_stages: int
-) -> tuple[list[Fraction], list[Fraction]]:
-    """Return what each layer needs and what each stage has; all 0 where memory does not count."""
-    if memory is None and capacity is None:
-        return [Fraction(0)] * num_layers, [Fraction(0)] * num_stages
-    if memory is None or capacity is None:
-        given, missing = ("capacity", "memory") if memory is None else ("memory", "capacity")
-        raise PartitionError(f"{given} is given without {missing}: give both or neither")
-    store = amounts("memory", memory)
-    _check_length("memory", store, num_layers, "layer")
-    room = amounts("capacity", [capacity] * num_stages if isinstance(capacity, Real) else capacity)
-    _check_length("capacity", room, num_stages, "stage")
-    return store, room
-
-
-def _check_room(store: Sequence[Fraction], room: Sequence[Fraction]) -> None:
-    """Raise where no partition fits, with the smallest excess there is over all of them."""
-    need = max(store)
-    if need > max(room):
-        raise PartitionError(
-            f"layer {store.index(need)} alone needs {written(need)}, the largest capacity of a "
-            f"stage is {written(max(room))}: {written(need - max(room))} over; no partition "
-            f"helps, so use devices with more memory or split inside the layer"
-        )
-    if sum(store) <= min(room):
-        return
-    needs, capacities = whole(store, room)
-    spared = [max(capacities) - each for each in capacities]  # then equal loads are equal excess
-    bounds = best_bounds(Problem(needs, [1] * len(room), fixed=spared))
-    stages = [range(*ends) for ends in pairwise(bounds)]
-    excess = [
-        sum(store[stage.start : stage.stop]) - have
-        for stage, have in zip(stages, room, strict=True)
-    ]
-    over, worst = max(excess), excess.index(max(excess))
-    if over > 0:
-        raise PartitionError(
-            f"the layers do not fit: in the partition that comes closest, stage {worst} "
-            f"({layers_in_words(stages[worst])}) needs {written(room[worst] + over)}, the capacity "
-            f"of stage {worst} is {written(room[worst])}: {written(over)} over; use more stages "
-            f"or devices with more memory"
-        )

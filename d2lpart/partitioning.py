@@ -18,6 +18,7 @@ from d2lpart.amounts import (
 from d2lpart.display import Drawable
 from d2lpart.optimum import best_bounds
 from d2lpart.partition_problem import partition_problem
+from d2lpart.schedule import Schedule
 
 __all__ = ["Partition", "PartitionError", "partition"]
 
@@ -154,14 +155,24 @@ def partition(
     memory: Iterable[float] | None = None,
     capacity: float | Iterable[float] | None = None,
     speed: Iterable[float] | None = None,
+    activations: Iterable[float] | None = None,
+    schedule: str | Schedule | None = None,
 ) -> Partition:
     """Return the best partition of layers with these costs, by exact search.
 
     The load of a stage is the sum of its costs / its speed, plus the transfer of each cut it
-    touches. Best is the smallest largest load; with m micro-batches instead the smallest
-    sum(loads) + (m-1) * max(loads), the step of a filled pipeline whose transfers block
-    (GPipe, arXiv 1811.06965). Of equally good partitions the one with the least sum of squared
-    loads is returned, and of these the one with the shortest last stages.
+    touches. Best is the smallest largest load, and of these the least sum of loads, the time of
+    one micro-batch from end to end. With m micro-batches best is instead the smallest
+    sum(loads) + (m-1) * max(loads), the step of a filled pipeline whose transfers block (GPipe,
+    arXiv 1811.06965), and of these the smallest largest load. Of equally good partitions the one
+    with the least sum of squared loads is returned, and of these the one with the shortest last
+    stages.
+
+    A stage needs the sum of its layers' `memory`, plus that of their `activations` for each
+    micro-batch it holds. It holds as many as are in flight at once in its place of the schedule:
+    in 1F1B the first of p stages holds p, the last holds one. A named schedule has a rank for
+    each stage. A `Schedule` may have several stages a rank; each is then counted on its own, with
+    a capacity of its own, so give it its share of its rank's memory.
 
     Nothing is rounded: a float counts as the decimal it prints as, so 0.1 + 0.2 equals 0.3.
 
@@ -174,6 +185,9 @@ def partition(
         memory: of each layer, in any unit, for instance bytes.
         capacity: the memory a stage has, one number for all or one a stage.
         speed: of each stage's device, relative to that on which costs were taken.
+        activations: what each layer holds for one micro-batch, in the unit of memory.
+        schedule: the name of one for `build_schedule`, which wants `num_microbatches`; or a
+            `Schedule` of as many stages.
 
     Returns:
         The partition. It shows the costs as its loads, unless transfers or speeds are among them.
@@ -183,10 +197,21 @@ def partition(
 
     >>> partition([4, 4, 4, 4] + [1] * 8, 3)
     Partition((2, 2, 8))
+    >>> held = {"activations": [1] * 8, "schedule": "1f1b", "num_microbatches": 8}
+    >>> partition([1] * 8, 4, capacity=7, **held)
+    Partition((1, 2, 3, 2))
     """
     given = listed("costs", costs)
     problem = partition_problem(
-        given, num_stages, num_microbatches, transfer, memory, capacity, speed
+        given,
+        num_stages,
+        num_microbatches=num_microbatches,
+        transfer=transfer,
+        speed=speed,
+        memory=memory,
+        capacity=capacity,
+        activations=activations,
+        schedule=schedule,
     )
     bounds = best_bounds(problem, num_microbatches)
     sizes = [end - start for start, end in pairwise(bounds)]
