@@ -135,6 +135,12 @@ class Building:
             )
         return simulate(self.schedule(), self.seconds)
 
+    def so_far(self) -> Timeline:
+        """Return the step as far as it is placed, at least one action; it sends no messages yet."""
+        if not self.placed:
+            raise Move(f"nothing is placed yet: {', '.join(map(str, self.ready()))} can")
+        return Timeline(self._spans.values(), (), "predicted", self.schedule(), "not finished")
+
     def par(self) -> tuple[float, str]:
         """Return the shortest step of a named schedule that keeps to the memory, and its name."""
         seconds = {k: s for k, s in self.seconds.items() if self.split or k in "FB"}
@@ -156,18 +162,12 @@ class Building:
         return f"step {step.makespan:g} s, idle {step.idle_fraction():.1%}; {par}.{named}"
 
     def __repr__(self) -> str:
-        lines = [f"rank {rank}: {' '.join(map(str, order))}" for rank, order in self._lanes()]
-        return "\n".join([*lines, self.words()])
-
-    def _lanes(self) -> list[tuple[int, tuple[Action, ...]]]:
-        return list(enumerate(self.schedule().orders))
+        return "\n".join([*([str(self._shown())] if self.placed else []), self.words()])
 
     def _repr_html_(self) -> str:
-        lanes = self._picture() if self.placed else ""
+        par = self.par()[0] if self.par()[1] else 0.0
+        lanes = lanes_svg(self._shown(), length=par) if self.placed else ""
         return f'<div>{lanes}<p role="status">{html.escape(self.words())}</p></div>'
 
-    def _picture(self) -> str:
-        if self.done:
-            return lanes_svg(self.timeline())
-        rows = "\n".join(repr(self).splitlines()[:-1])
-        return f"<pre>{html.escape(rows)}</pre>"
+    def _shown(self) -> Timeline:
+        return self.timeline() if self.done else self.so_far()

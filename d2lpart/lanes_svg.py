@@ -14,11 +14,15 @@ LANE, GAP, LEFT = 22, 4, 58  # pixels
 NARROWEST_LABEL = 18
 
 
-def lanes_svg(timeline: Timeline, width: int = 900) -> str:
-    """Return the picture as one SVG element, `width` pixels wide, or less where it has no room."""
+def lanes_svg(timeline: Timeline, width: int = 900, length: float = 0.0) -> str:
+    """Return the picture as one SVG element, `width` pixels wide, or less where it has no room.
+
+    The axis is as long as the step, or as `length` in seconds where that is longer.
+    """
+    length = max(length, timeline.makespan)
     height = timeline.num_ranks * (LANE + GAP) + 18
     room = width - LEFT - 4
-    scale = room / timeline.makespan if timeline.makespan else 0.0
+    scale = room / length if length else 0.0
     parts = []
     for rank in range(timeline.num_ranks):
         top = rank * (LANE + GAP)
@@ -40,8 +44,7 @@ def lanes_svg(timeline: Timeline, width: int = 900) -> str:
     bottom = timeline.num_ranks * (LANE + GAP) + 12
     parts.append(f'<text x="{LEFT}" y="{bottom}">0</text>')
     parts.append(
-        f'<text x="{width - 4}" y="{bottom}" text-anchor="end">'
-        f"{seconds_text(timeline.makespan)}</text>"
+        f'<text x="{width - 4}" y="{bottom}" text-anchor="end">{seconds_text(length)}</text>'
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" '

@@ -1,5 +1,7 @@
 """Schedules made by hand: what may be placed next, what is said of the rest, and the result."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +50,24 @@ def test_an_illegal_move_is_explained_and_changes_nothing():
     assert building.placed == [Action(0, "F", 0)]
     with pytest.raises(Move, match="7 actions are not placed yet: 1F0 can"):
         building.timeline()
+
+
+def test_the_picture_grows_with_each_move():
+    building = Building(2, 2)
+    with pytest.raises(Move, match="nothing is placed yet: 0F0, 0F1 can"):
+        building.so_far()
+    assert "<svg" not in building._repr_html_()
+    for move in ["0F0", "0F1", "1F0", "1B0"]:
+        building.place(move)
+        timeline = building.so_far()
+        assert [span.action for span in sorted(timeline.spans)] == sorted(building.placed)
+        drawn = re.findall(r">([FB])(\d)<", building._repr_html_())
+        assert sorted(drawn) == sorted((a.kind, str(a.microbatch)) for a in building.placed)
+        assert ">9 s</text>" in building._repr_html_()  # the axis is as long as par from the start
+    assert building.so_far().gaps(1)[0].reason == "waits for 0F0 on rank 0"
+    assert "rank 0 |F0F1    |" in repr(building)
+    assert "rank 1 |  F0B0--|" in repr(building)
+    assert "4 of 8 placed; next: 0B0, 1F1; par is 9 s" in repr(building)
 
 
 def test_taking_back():

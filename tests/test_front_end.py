@@ -365,3 +365,31 @@ def test_explorers_follow_the_keyboard(lab: Lab, page: Any) -> None:
 
     assert not page_errors
     page.evaluate(SHUT_DOWN)
+
+
+BUILDER = [
+    "from d2lpart.widgets_builder import schedule_builder",
+    "schedule_builder(2, 1)",
+]
+
+
+def test_a_schedule_is_built_without_a_mouse(lab: Lab, page: Any) -> None:
+    (lab.folder / "builder.ipynb").write_text(notebook(BUILDER), "utf-8")
+    page_errors = watch(page)
+    open_and_run(page, lab, "builder.ipynb")
+
+    builder = shown(page, 1)
+    builder.get_by_text("0 of 4 placed; next: 0F0").wait_for()
+    builder.get_by_role("button", name="0F0").press("Enter")
+    builder.get_by_text("1 of 4 placed; next: 1F0").wait_for()
+    builder.locator('svg[role="img"]').wait_for()
+    builder.get_by_role("textbox").fill("0B0")
+    builder.get_by_role("textbox").press("Enter")
+    builder.get_by_text("0B0 cannot run yet: it needs 1B0 on rank 1").wait_for()
+    builder.get_by_role("button", name="Take back").press("Enter")
+    builder.get_by_text("0 of 4 placed; next: 0F0").wait_for()
+    for action in ("0F0", "1F0", "1B0", "0B0"):
+        builder.get_by_role("button", name=action).press("Enter")
+    builder.get_by_text("You have made naive.").wait_for()
+    assert not page_errors
+    page.evaluate(SHUT_DOWN)
