@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from d2lpart.amounts import count
 from d2lpart.checks import check_layers
 from d2lpart.collectives import Group, all_reduce
 from d2lpart.copies import SplitResult, check_copyable
@@ -134,7 +135,7 @@ class DataParallel(nn.Module):
         if samples < len(self.group):
             raise ValueError(
                 f"{len(self.group)} replicas for {samples} samples: each replica needs at least "
-                f"one sample; use at most {max(samples, 1)} replicas"
+                f"one sample; use at most {count(max(samples, 1), 'replica')}"
             )
 
 

@@ -1,7 +1,7 @@
 """`three_ways`: one step of one model, split in each of the three ways, and what each costs."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -62,7 +62,7 @@ class ThreeWays:
 
 
 def three_ways(
-    layers: Sequence[nn.Module],
+    layers: Iterable[nn.Module],
     inputs: Tensor,
     targets: Tensor,
     *,
@@ -95,9 +95,10 @@ def three_ways(
     layer-wise partitioning                       258 kB   156 kB        12         3
     data parallelism                              516 kB  1.03 MB         4         1
     """
-    stages = Pipeline(copy.deepcopy(list(layers)), sizes, devices, schedule="naive")
+    layers = list(layers)
+    stages = Pipeline(copy.deepcopy(layers), sizes, devices, schedule="naive")
     split = TensorParallel(layers, devices, pairs=pairs)
-    replicas = DataParallel(copy.deepcopy(list(layers)), devices)
+    replicas = DataParallel(copy.deepcopy(layers), devices)
     shared, whole = split.step(inputs, targets), replicas.step(inputs, targets)
     ways = (
         _of_pipeline(stages, stages.step(inputs.to(stages.devices[0]), targets)),

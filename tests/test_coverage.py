@@ -11,7 +11,8 @@ COVERED = {
     "Network Partitioning": "00",
     "Process Flow in Layer-wise Model Parallelism": "03",
     "Example of Model Parallelism with a Transformer Decoder": "03",
-    "Layerwise Partitioning": "03",
+    "Layerwise Partitioning": "02",
+    "Data Parallelism": "02",
     "An engineer is tasked with training a very large neural network composed of 24 sequential "
     "layers.": "04",
     "Consider a large neural network with 12 sequential layers": "04",

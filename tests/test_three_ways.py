@@ -1,5 +1,7 @@
 """The table of three ways, D2L's LeNet, and the images it learns from."""
 
+import importlib
+
 import pytest
 import torch
 from torch import nn
@@ -84,6 +86,22 @@ def test_the_time_on_a_link_by_hand():
     assert table["network partitioning"].traffic.seconds(link) == 2 * (1 + 800 * 4 * 5 / 1000)
     half = 129_068 * 4 / 2
     assert table["data parallelism"].traffic.seconds(link) == 2 * (1 + half / 1000)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("torch.distributed.tensor.parallel", "parallelize_module"),
+        ("torch.distributed.tensor.parallel", "ColwiseParallel"),
+        ("torch.distributed.tensor.parallel", "RowwiseParallel"),
+        ("torch.nn.parallel", "DistributedDataParallel"),
+        ("torch.distributed.fsdp", "fully_shard"),
+        ("torch.distributed", "pipelining"),
+    ],
+)
+def test_what_to_use_in_earnest_is_there(module, name):
+    importlib.import_module(module if name != "pipelining" else f"{module}.{name}")
+    assert hasattr(importlib.import_module(module), name)
 
 
 # ---- LeNet ---------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from d2lpart.course import lesson_00, lesson_03, lesson_04, lesson_05, lesson_06
+from d2lpart.course import lesson_00, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06
 from d2lpart.course.exercise import Exercise
 from d2lpart.course.guard import guarded_judge
 from d2lpart.course.hints import Hint, Hints, get_hint, levels
@@ -21,7 +21,7 @@ from d2lpart.course.progress_store import hints_seen, record
 from d2lpart.course.questions import BaseQuestion, NumberQuestion
 from d2lpart.course.verdict import Result
 
-LESSONS = (lesson_00, lesson_03, lesson_04, lesson_05, lesson_06)
+LESSONS = (lesson_00, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06)
 
 NOT_TRIED = ("missing", "not callable")
 """Verdicts on what is no attempt."""

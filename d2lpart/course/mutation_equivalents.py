@@ -1,6 +1,11 @@
 """Mutants of references that are right as well, each with the reason; see `mutation`."""
 
 EQUIVALENT: dict[str, dict[str, str]] = {
+    "02.1": {
+        "if parts - {0, 1}: -> if {0, 1} - parts:": (
+            "parts of layers are neither 0 nor 1, so both differences are empty, or neither is"
+        ),
+    },
     "06.2": {
         "most = max(most, held) -> most = max(held, most)": "max does not mind the order",
     },

@@ -1,0 +1,512 @@
+# %% [markdown]
+# # 02 Three ways to split
+#
+# **One network, two devices. You can cut between the layers, through the layers, or through the
+# data: which of them sends the least, and which does what you want?**
+#
+# 45 minutes. You need PyTorch's layers and `backward()`, and the words *rank* and *stage* from lesson
+# 00. No GPU is needed.
+
+# %% [markdown]
+# ## After this lesson you can
+# - tell network partitioning, layer-wise partitioning and data parallelism apart, whatever a book calls them
+# - run all three, and show that each computes what the unsplit network computes
+# - count the bytes that each moves, and the barriers at which all ranks wait
+# - say for which batch which of them moves the least, before you run it
+#
+# The answer first, counted on the LeNet of *Dive into Deep Learning* (D2L): every message of a
+# training step is really sent here, between two ranks that share your CPU, and its bytes are counted.
+
+# %%
+import torch
+from d2lpart import draw
+from d2lpart.glyphs import glyphs
+from d2lpart.lenet import NAMES, lenet
+from d2lpart.three_ways import three_ways
+
+torch.set_num_threads(1)  # one thread is one rank's hardware, here and in the whole course
+torch.manual_seed(0)
+network, two = lenet(), ["cpu"] * 2
+batches = [2, 20, 40, 80, 120, 160, 200, 240]
+runs = {n: three_ways(network, *glyphs(n), sizes=[6, 4], devices=two, pairs=False) for n in batches}
+moved = {way.name: [runs[n][way.name].traffic.bytes_moved / 1e6 for n in batches]
+         for way in runs[2].ways}
+moved["layer-wise partitioning"][4:] = [float("nan")] * 4  # it climbs on, out of the picture
+ends = ", ".join(f"{name} {values[3]:.2f} MB" for name, values in moved.items())
+draw.curves(batches, moved, xlabel="images in the mini-batch", ylabel="MB moved in a step",
+            description=f"Bytes moved by the three ways. With 80 images: {ends}")
+
+# %% [markdown]
+# Three lines, and three kinds of cost. One is flat: it does not care how many images there are. Two
+# climb, one of them steeply, and each crosses the flat one somewhere: there the better choice changes.
+# By the end you will compute the place of such a crossing from two numbers.
+#
+# ## What is cut
+#
+# | D2L's name | also called | what is cut | a rank holds | what is sent |
+# | --- | --- | --- | --- | --- |
+# | network partitioning | layer-wise model parallelism, pipeline parallelism | between layers | whole layers, some of them | activations and their gradients |
+# | layer-wise partitioning | tensor parallelism | every layer, inside | a part of every layer | activations and their gradients |
+# | data parallelism | | the mini-batch | all layers, whole | gradients of weights |
+#
+# Look at the first two rows again. *Layer-wise partitioning* and *layer-wise model parallelism* are
+# **not** the same: two books have used one word for two cuts. So ask what is cut.
+
+# %%
+from d2lpart.course import predict, question
+
+question("02.q1")
+
+# %% [markdown]
+# And the names, all at once:
+
+# %%
+question("02.q2")
+
+# %% [markdown]
+# ## The network
+#
+# D2L trains a LeNet with 129,068 parameters on several GPUs: two convolutions, two dense layers. A
+# guess before you see the table: what part of the *multiply-adds* does the second convolution do? Write
+# a number, in %, in place of `None`, or run on.
+
+# %%
+guess = predict("02.p1", None)
+guess
+
+# %% [markdown]
+# Now measured, for one image: parameters, multiply-adds (torch counts them while a layer runs; a
+# multiply-add is two operations), and how many numbers a cut behind the layer would carry.
+
+# %% tags=["nbval-check-output"]
+from d2lpart import profile
+
+costs = dict(zip(NAMES, profile(network, torch.zeros(1, 1, 28, 28))))
+weights = sum(cost.parameters for cost in costs.values())
+work = sum(cost.forward_flops for cost in costs.values()) // 2
+print(f"{weights:,} parameters, {work:,} multiply-adds")
+for name, cost in costs.items():
+    adds, output = cost.forward_flops // 2, cost.boundary_bytes // 4
+    print(f"{name:7} {cost.parameters:7,} {cost.parameters / weights:6.1%} {adds:10,} "
+          f"{adds / work:6.1%} {output:7,}")
+
+# %% [markdown]
+# The first dense layer holds four fifths of the weights; the second convolution does nine tenths of the
+# work. A convolution uses each of its weights at every place of its output; a dense layer uses each of
+# its weights once. **Balance of memory is not balance of compute.** Your guess:
+
+# %%
+guess.against(100 * costs["conv2"].forward_flops / 2 / work)
+
+# %% [markdown]
+# Keep the last column in mind, too. Where the network is narrow, a cut between layers is cheap: behind
+# `pool2` there are 800 numbers, behind `conv1` seventeen times as many.
+
+# %% [markdown] card="Network Partitioning"
+# ## Network Partitioning
+#
+# > The interfaces between layers require tight synchronization and massive data transfers of
+# > activations and gradients, which can easily overwhelm GPU bus bandwidth.
+#
+# How massive? That depends on the place. First your number, for the narrow one:
+
+# %%
+question("02.q3")
+
+# %% [markdown]
+# Run it. `Pipeline` puts the first six layers on rank 0 and the other four on rank 1, and counts every
+# byte that goes from one to the other.
+
+# %% tags=["nbval-check-output"]
+from d2lpart import Pipeline
+
+images, digits = glyphs(16)
+for name in ("conv1", "pool1", "pool2", "dense1"):
+    place = NAMES.index(name) + 1
+    pipeline = Pipeline(lenet(), [place, 10 - place], two, schedule="naive", clock="virtual")
+    step = pipeline.step(images, digits)
+    print(f"cut behind {name:6}: {step.bytes_moved / 1e3:7.1f} kB in {len(step.timeline.transfers)} messages")
+
+# %% [markdown]
+# Two messages whatever the place: the activation forward, its gradient back. "Costs no traffic", as one
+# hears, is false; "massive" is true of a badly chosen place. Nobody waits for *all* ranks, only a rank
+# for its neighbour, so we count no barriers.
+#
+# > Furthermore, ensuring that sequential computational workloads are evenly matched between layers is
+# > highly difficult, making linear scaling challenging to achieve.
+#
+# So where is the place for two equal halves?
+
+# %%
+question("02.q4")
+
+# %% [markdown]
+# Each place to cut, and what rank 0 would get of the work and of the weights:
+
+# %% tags=["nbval-check-output"]
+done = held = 0
+for name, cost in list(costs.items())[:-1]:
+    done, held = done + cost.forward_flops / 2 / work, held + cost.parameters / weights
+    print(f"behind {name:7} rank 0 has {done:6.1%} of the work, {held:6.1%} of the weights")
+
+# %% [markdown]
+# No row has one half in the middle column. It jumps from 5% to 95%, over one convolution. A cut between layers is only as
+# even as the layers are; a decoder's blocks are all alike, and LeNet's layers are not.
+
+# %% [markdown] card="Layerwise Partitioning"
+# ## Layerwise Partitioning
+#
+# If one convolution is the problem, cut *it*. It has 50 output channels, and each is computed from the
+# same input by weights of its own. So each of two ranks computes 25 of them:
+
+# %% tags=["nbval-check-output"]
+from torch.nn.functional import conv2d
+
+conv2 = network[NAMES.index("conv2")]
+x = torch.randn(16, 20, 13, 13)
+with torch.no_grad():
+    whole = conv2(x)
+    halves = [conv2d(x, w, b) for w, b in zip(conv2.weight.chunk(2), conv2.bias.chunk(2))]
+    print([tuple(half.shape) for half in halves])
+    print("side by side they are the whole:", torch.allclose(torch.cat(halves, 1), whole, atol=1e-6))
+
+# %% [markdown]
+# Half of the weights and half of the work on each rank, of a single layer. But the next layer needs all
+# 50 channels, and each rank has 25. They have to be gathered: everyone sends its half to everyone. That
+# is a **barrier**: nobody goes on before all have given their part.
+
+# %%
+question("02.q5")
+
+# %% [markdown]
+# `TensorParallel` splits all layers so. With `pairs=False` it gathers before each layer, as D2L
+# describes it.
+
+# %% tags=["nbval-check-output"]
+from d2lpart.tensor_parallel import TensorParallel
+
+split = TensorParallel(network, two, pairs=False)
+step = split.step(images, digits)
+print(step.barriers, "barriers,", f"{step.bytes_moved / 1e3:.1f} kB moved;",
+      "weights on each rank:", [f"{n / 1e3:.1f} kB" for n in step.parameter_bytes])
+for name, layer in zip(NAMES, split.children()):
+    if list(layer.parameters()):
+        print(f"{name:7} on rank 0: {layer.parts[0]}")
+
+# %% [markdown]
+# And its gradients, put together again, against those of the unsplit network:
+
+# %%
+def compare(gradients):
+    """Tell how far gradients (by name) are off the unsplit network's, in its largest gradient."""
+    network.zero_grad()
+    torch.nn.functional.cross_entropy(network(images), digits).backward()
+    unsplit = {name: weight.grad for name, weight in network.named_parameters()}
+    largest = max(gradient.abs().max() for gradient in unsplit.values())
+    return max(((gradients[name] - own).abs().max() / largest).item() for name, own in unsplit.items())
+
+
+print(f"off by {compare(split.gradients()):.0e} of the largest gradient")
+
+# %% [markdown]
+# The same up to rounding: a sum has been cut, and its order is another one. What is it that rank 0
+# holds, then? Once more the name:
+
+# %%
+question("02.q6")
+
+# %% [markdown]
+# ### Half of the barriers
+#
+# There is a second way to cut a layer: by its *inputs*. The second convolution has 20 of them. If the
+# first one is split by outputs, each rank has ten of these 20 already. It applies the weights that
+# belong to them, and gets a *term* of all 50 outputs:
+
+# %% tags=["nbval-check-output"]
+with torch.no_grad():
+    parts = zip(x.chunk(2, dim=1), conv2.weight.chunk(2, dim=1))  # 10 input channels each
+    terms = [conv2d(own, w) for own, w in parts]
+    added = sum(terms) + conv2.bias.view(-1, 1, 1)
+    print([tuple(term.shape) for term in terms])
+    print("their sum is the whole:", torch.allclose(added, whole, atol=1e-5))
+
+# %% [markdown]
+# Outputs, then inputs, in turn: ranks meet behind each *second* layer, to add up. Megatron-LM splits
+# decoders like this (and calls the two *column* and *row parallel*).
+
+# %% tags=["nbval-check-output"]
+for pairs in (False, True):
+    step = TensorParallel(network, two, pairs=pairs).step(images, digits)
+    print(f"pairs={pairs!s:5}: {step.barriers} barriers, {step.bytes_moved / 1e3:6.1f} kB")
+
+# %% [markdown]
+# Fewer barriers, and more bytes: a sum of `conv2`'s output goes round before it is pooled, and adding
+# up moves each number twice, where gathering moves it once. Neither is better before you know the link.
+
+# %% [markdown] card="Data Parallelism"
+# ## Data Parallelism
+#
+# The third way cuts no layer at all. Each rank has the whole network, a *replica*, and a share of the
+# images. By hand, with two:
+
+# %% tags=["nbval-check-output"]
+import copy
+
+replicas = [network, copy.deepcopy(network)]
+for replica, x, y in zip(replicas, images.chunk(2), digits.chunk(2)):
+    replica.zero_grad()
+    (torch.nn.functional.cross_entropy(replica(x), y) / 2).backward()
+pairs = zip(*(replica.parameters() for replica in replicas))
+total = {name: a.grad + b.grad for (name, _), (a, b) in zip(network.named_parameters(), pairs)}
+print("the sum is the gradient of all 16 images:", compare(total) < 2e-5)
+
+# %% [markdown]
+# A gradient is a mean over images, so the replicas' shares add up. This sum is the one thing that they
+# have to tell each other, and the one barrier of the step. Everything else they do alone.
+
+# %%
+question("02.q7")
+
+# %% [markdown]
+# How the sum is made is up to you. One rank can collect all gradients, add them up and send the sum
+# back; D2L begins so. Or pieces go round a *ring*: n − 1 rounds to add them up, n − 1 to pass the sums
+# round.
+
+# %%
+question("02.q8")
+
+# %% [markdown]
+# Four replicas of LeNet, both ways:
+
+# %% tags=["nbval-check-output"]
+from d2lpart.collectives import all_reduce, all_reduce_at_one
+from d2lpart.data_parallel import DataParallel
+
+for reduce in (all_reduce_at_one, all_reduce):
+    step = DataParallel(lenet(), ["cpu"] * 4, reduce=reduce).step(images, digits)
+    sent = ", ".join(f"{n / 1e6:.2f}" for n in step.traffic.sent)
+    print(f"{reduce.__name__:17} {step.bytes_moved / 1e6:.2f} MB in all, {step.barriers} barrier; "
+          f"sent by ranks 0 to 3: {sent} MB")
+
+# %% [markdown]
+# The same bytes in all. But the rank in the middle sends twice as much as any rank of the ring, and the
+# others wait for it. Lesson 07 comes back to that.
+#
+# ## All three learn the same
+#
+# Enough counted; now train, in all three ways from the same weights. The images are digits that the
+# package draws; nothing is downloaded.
+
+# %%
+def train(model):
+    """Thirty steps of Adam; returns the losses."""
+    optimizer, losses = torch.optim.Adam(model.parameters(), lr=2e-3), []
+    for x, y in zip(train_images.split(32), train_digits.split(32)):
+        optimizer.zero_grad()
+        losses.append(model.step(x, y).loss)
+        optimizer.step()
+    return losses
+
+
+train_images, train_digits = glyphs(960, seed=1)
+start = lenet()
+models = {
+    "network partitioning": Pipeline(copy.deepcopy(start), [6, 4], two, schedule="naive"),
+    "layer-wise partitioning": TensorParallel(start, two),
+    "data parallelism": DataParallel(copy.deepcopy(start), two),
+}
+losses = {name: train(model) for name, model in models.items()}
+
+# %% [markdown]
+# The three curves, and how many of 300 new digits each network reads:
+
+# %%
+test_images, test_digits = glyphs(300, seed=2)
+with torch.no_grad():
+    right = {name: (model(test_images).argmax(1) == test_digits).sum() for name, model in models.items()}
+ends = "; ".join(f"{name} from {loss[0]:.2f} to {loss[-1]:.2f}, reads {right[name]} of 300"
+                 for name, loss in losses.items())
+print(ends.replace("; ", "\n"))
+draw.curves(range(1, 31), losses, xlabel="step", ylabel="loss", description=f"Loss: {ends}",
+            markers=["layer-wise partitioning", "data parallelism"])
+
+# %% [markdown]
+# One curve, drawn three times. Whichever way you split, it is the same training. So the choice is about
+# memory, traffic and time alone.
+#
+# ## One table
+#
+# A guess first. With 16 images:
+
+# %%
+guess = predict("02.p2", None)
+guess
+
+# %% [markdown]
+# All three, 16 images, two devices:
+
+# %% tags=["nbval-check-output"]
+table = three_ways(network, images, digits, sizes=[6, 4], devices=two, pairs=False)
+table
+
+# %% [markdown]
+# Read it by columns. Data parallelism does not save a byte of weights; layer-wise partitioning halves
+# them; the cut behind `pool2` leaves most of them on one rank. Barriers are seven to one to none. Your
+# guess:
+
+# %%
+guess.against(table["data parallelism"].traffic.bytes_moved
+              / table["network partitioning"].traffic.bytes_moved)
+
+# %% [markdown]
+# ## Where the lines cross
+#
+# With $P$ parameters, $A$ numbers an image at the cut, $B$ images, on two devices:
+#
+# $$\text{cut: } 2AB \qquad \text{replicas: } 2(n-1)P = 2P \qquad \text{equal at } B = P/A.$$
+#
+# One side grows with the images, the other with the weights. Use it:
+
+# %%
+question("02.q9")
+
+# %% [markdown]
+# For LeNet and `pool2` it is 129,068/800 = 161.3. Count on both sides of it:
+
+# %% tags=["nbval-check-output"]
+for n in (161, 162):
+    ways = three_ways(network, *glyphs(n), sizes=[6, 4], devices=two)
+    cut, whole = (ways[name].traffic.bytes_moved for name in ("network partitioning", "data parallelism"))
+    print(f"{n} images: cut {cut:,} bytes, replicas {whole:,} bytes")
+
+# %% [markdown]
+# That is why data parallelism is what people use while the model fits, with batches as large as
+# learning allows, and why the others begin where it does not fit. What grows with the batch, once more:
+
+# %%
+question("02.q10")
+
+# %% [markdown]
+# ## Bytes or barriers?
+#
+# A message takes a latency and its bytes over the bandwidth. In pairs or by outputs, that is the
+# question of which of the two is dear. Modelled, for the messages of one step (nothing overlaps):
+
+# %% tags=["nbval-check-output"]
+from d2lpart import Link
+
+links = {"16 GB/s, 10 µs": Link(1e-5, 16e9), "0.1 GB/s, 1 µs": Link(1e-6, 0.1e9)}
+in_pairs = three_ways(network, images, digits, sizes=[6, 4], devices=two)
+for label, link in links.items():
+    shown = [*table.ways, in_pairs["layer-wise partitioning"]]
+    times = [f"{1e6 * way.traffic.seconds(link):.0f} µs" for way in shown]
+    print(f"{label}: cut {times[0]}, by outputs {times[1]}, in pairs {times[3]}, replicas {times[2]}")
+
+# %% [markdown]
+# Inside layers, the first link asks how often you send: pairs are ahead. The second asks how much: now
+# they are behind, and the replicas, with the most bytes of all, come last.
+
+# %%
+question("02.q12")
+
+# %% [markdown]
+# ## A decoder
+#
+# LeNet is small and odd. Here are four ranks and a decoder of eight blocks, whose layers are alike, with 16
+# samples of 32 bytes. Its blocks are split by heads and by hidden units, each in a pair. Before you read
+# the table:
+
+# %%
+question("02.q11")
+
+# %% [markdown]
+# For the cut network, ten layers on four ranks: 3, 2, 2 and 3.
+
+# %% tags=["nbval-check-output"]
+from d2lpart import Decoder, corpus
+
+decoder = Decoder(vocab_size=256, width=64, num_layers=8, num_heads=4, context=32)
+tokens, targets = next(corpus().batches(batch_size=16, context=32))
+ways = three_ways(decoder, tokens, targets, sizes=[3, 2, 2, 3], devices=["cpu"] * 4)
+print("losses equal:", max(way.loss for way in ways.ways) - min(way.loss for way in ways.ways) < 1e-4)
+ways
+
+# %% [markdown]
+# The cut network moves least, and by far; a decoder is equally wide everywhere, so every cut is as cheap
+# as any other. Layer-wise partitioning has four barriers a block and now moves the most, more than the
+# replicas: it is used *inside* a machine, where links are fast. (Its ranks hold more than a quarter of the
+# weights, for the embedding is on each.) So why not always cut between layers?
+
+# %%
+question("02.q13")
+
+# %% [markdown]
+# The one that sends least lets all but one rank wait. That is the bargain of this course: lesson 05
+# measures the waiting, lesson 06 takes most of it away.
+#
+# ## What breaks it
+#
+# Three mistakes, each shown. First, replicas that do not sum their gradients; after five steps their
+# weights differ:
+
+# %%
+def alone(group, gradients):
+    """No sum: each keeps its own."""
+    return list(gradients)
+
+
+for reduce in (all_reduce, alone):
+    model = DataParallel(copy.deepcopy(start), two, reduce=reduce)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    for x, y in list(zip(train_images.split(32), train_digits.split(32)))[:5]:
+        optimizer.zero_grad()
+        model.step(x, y)
+        optimizer.step()
+    pairs = zip(*(replica.parameters() for replica in model.replicas))
+    print(f"{reduce.__name__:10} largest difference {max((a - b).abs().max().item() for a, b in pairs):.1g}")
+
+# %% [markdown]
+# Second, a layer that looks at the whole mini-batch. A replica sees a part of it. Third, more ranks than
+# there are heads:
+
+# %% tags=["nbval-check-output"]
+from torch import nn
+
+for wrong in (
+    lambda: DataParallel([nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)], two),
+    lambda: TensorParallel(decoder, ["cpu"] * 5),
+):
+    try:
+        wrong()
+    except ValueError as error:
+        print(error, end="\n\n")
+
+# %% [markdown]
+# ## In earnest
+#
+# What you have run here is small on purpose: one process, and every message in plain sight. For work,
+# take what torch has. For network partitioning `torch.distributed.pipelining`; for layer-wise
+# partitioning `torch.distributed.tensor.parallel`, with `ColwiseParallel` and `RowwiseParallel`; for data
+# parallelism `DistributedDataParallel`, which sends while the backward still runs, or `fully_shard`,
+# which also shares the weights out, and so does save memory. What they must send is what you have
+# counted; when they send it is their art.
+#
+# ## To remember
+#
+# - Ask what is cut: between layers (network partitioning), inside each layer (D2L's layer-wise
+#   partitioning, tensor parallelism), or the mini-batch (data parallelism).
+# - All three compute the same. They differ in what a rank holds, what it sends, and how often all wait.
+# - A cut moves $2AB$ numbers; replicas $2(n-1)P$, whatever the batch; layer-wise partitioning moves
+#   activations at every layer, with a barrier each, or one for each pair.
+# - Data parallelism saves no memory for the weights. Layer-wise partitioning divides every layer, even
+#   the largest. Network partitioning sends least, and waits most.
+# - Balance of memory is not balance of compute: in LeNet one layer holds 79% of the weights, and
+#   another does 90% of the work.
+#
+# The exercises are in [02_three_ways_to_split.ipynb](../exercises/02_three_ways_to_split.ipynb). Next:
+# the first way by hand, [lesson 03](03_splitting_a_decoder.ipynb).
+#
+# **Read on.** D2L, [Training on Multiple
+# GPUs](https://d2l.ai/chapter_computational-performance/multiple-gpus.html), for the three ways and their
+# names. Shoeybi et al., [Megatron-LM](https://arxiv.org/abs/1909.08053), section 3, for the pairs. Patarasuk
+# and Yuan, [Bandwidth optimal all-reduce](https://doi.org/10.1016/j.jpdc.2008.09.002), for the ring.
