@@ -12,6 +12,7 @@
 # %%
 from d2lpart import Decoder, Pipeline, Schedule, build_schedule, corpus, simulate
 from d2lpart.course import check, hints
+from d2lpart.ranking import ranking
 
 # %% [markdown]
 # ## Exercise 06.1 ● (5 minutes): The bubble formula
@@ -242,7 +243,8 @@ for v in (1, 2, 4):
 #   micro-batch is held from its F until its B or W,
 # - take less time than 1F1B.
 #
-# Par is the best named schedule that keeps to this memory. The check says how far you are from it.
+# Par is the best named schedule with one stage a rank that keeps to this memory. The check says how far
+# you are from it.
 
 # %%
 hints("06.4")
@@ -323,13 +325,15 @@ result = check("06.4", my_schedule)
 result
 
 # %% [markdown]
-# And now it runs: a decoder on four ranks, your order, on the virtual clock. The gradients are those of
-# any other order.
+# Where it stands among the named schedules, and now it runs: a decoder on four ranks, your order, on the
+# virtual clock. The loss is that of any other order.
 
 # %%
 my_schedule = result.or_reference()
 
 mine = Schedule(my_schedule(4, 8), range(4), "mine")
+print(ranking(mine, {"F": 1, "I": 1, "W": 1}, most_held=4, chunks=1))
+
 decoder = Decoder(vocab_size=256, width=64, num_layers=6, num_heads=4, context=32)
 inputs, targets = next(corpus().batches(batch_size=16, context=32))
 for schedule in (build_schedule("1f1b", 4, 8), mine):
