@@ -157,6 +157,9 @@ FORGERIES = {
     "loops while it loads": f"{RIGHT}\nwhile True: pass",
     "takes all memory": "def events(p):\n    return [bytearray(2**26) for _ in range(1000)]",
     "returns too much": "def events(p):\n    return ['0F0'] * 10**8",
+    "returns many rows of nothing": (
+        "import torch\ndef events(p):\n    return [torch.empty((10**8, 0))]"
+    ),
     "recurses": "def events(p):\n    return events(p)",
     "is nested without end": "def events(p):\n    a = []\n    a.append(a)\n    return a",
     "crashes": "import ctypes\ndef events(p):\n    return ctypes.string_at(0)",
