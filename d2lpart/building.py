@@ -29,7 +29,7 @@ class Building:
         num_ranks, num_microbatches: p and m.
         split: whether backwards are done in halves, I and W, or whole, as B.
         most_held: the most micro-batches that a rank may hold at once; None for any number.
-        seconds: of each kind.
+        seconds: of each kind; B defaults to I + W.
 
     >>> building = Building(2, 1)
     >>> [str(action) for action in building.ready()]
@@ -51,7 +51,9 @@ class Building:
         seconds: Mapping[str, float] = SECONDS,
     ) -> None:
         self._whole = build_schedule("zb-h1" if split else "gpipe", num_ranks, num_microbatches)
-        self.split, self.most_held, self.seconds = split, most_held, dict(seconds)
+        simulate(self._whole, seconds)  # says which seconds are missing, or no seconds
+        both = {"B": seconds["I"] + seconds["W"]} if {"I", "W"} <= seconds.keys() else {}
+        self.split, self.most_held, self.seconds = split, most_held, both | dict(seconds)
         self.placed: list[Action] = []
         self._spans: dict[Action, Span] = {}
 

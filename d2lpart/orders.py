@@ -69,7 +69,7 @@ def build_schedule(
     Raises:
         ValueError: an unknown name, or a size that the schedule cannot have.
     """
-    if name not in SCHEDULES:
+    if not isinstance(name, str) or name not in SCHEDULES:
         raise ValueError(
             f"no schedule is called {name!r}: choose from {', '.join(sorted(SCHEDULES))}"
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import index
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 KINDS = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
 _READABLE = re.compile(rf"(\d+)([{''.join(KINDS)}])(\d+)")
@@ -61,8 +61,16 @@ def _as_action(item: object) -> Action:
     raise ScheduleError(f"{item!r} is no action: give an Action or its written form, such as '2F0'")
 
 
-def _as_items(order: str | Iterable[object]) -> Iterable[object]:
-    return order.split() if isinstance(order, str) else order
+def _as_items(order: object) -> Iterable[object]:
+    if isinstance(order, str):
+        return order.split()
+    return _several(order, "order: give the actions of a rank, such as '0F0 0B0'")
+
+
+def _several(things: object, rule: str) -> Iterable[Any]:
+    if not isinstance(things, Iterable):
+        raise ScheduleError(f"{things!r} is no {rule}")
+    return things
 
 
 def _as_rank(item: object) -> int:
@@ -100,9 +108,11 @@ class Schedule:
         stage_to_rank: Sequence[int],
         name: str = "custom",
     ) -> None:
-        actions = tuple(tuple(map(_as_action, _as_items(order))) for order in orders)
+        lanes = _several(orders, "list of orders: give one for each rank, as a function returns it")
+        places = _several(stage_to_rank, "list of ranks: give one for each stage, such as range(4)")
+        actions = tuple(tuple(map(_as_action, _as_items(order))) for order in lanes)
         object.__setattr__(self, "orders", actions)
-        object.__setattr__(self, "stage_to_rank", tuple(map(_as_rank, stage_to_rank)))
+        object.__setattr__(self, "stage_to_rank", tuple(map(_as_rank, places)))
         object.__setattr__(self, "name", name)
 
     @property

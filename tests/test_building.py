@@ -70,6 +70,18 @@ def test_the_picture_grows_with_each_move():
     assert "4 of 8 placed; next: 0B0, 1F1; par is 9 s" in repr(building)
 
 
+def test_seconds_are_checked_before_the_first_move():
+    assert Building(2, 2, seconds={"F": 1, "I": 2, "W": 3}).seconds["B"] == 5
+    for seconds, message in [
+        ({"F": 1}, "no duration for B"),
+        ({"F": 1, "B": -1}, "B of stage 0 is -1: give seconds"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Building(2, 2, seconds=seconds)
+    with pytest.raises(ValueError, match="no duration for I and W"):
+        Building(2, 2, split=True, seconds={"F": 1, "B": 2})
+
+
 def test_taking_back():
     building = Building(2, 1).place("0F0").place("1F0").undo()
     assert building.placed == [Action(0, "F", 0)]

@@ -181,6 +181,9 @@ def test_interleaved_with_one_chunk_is_1f1b(p, m):
 def test_an_unknown_name_is_answered_with_the_known_ones():
     with pytest.raises(ValueError, match=r"no schedule is called 'gpip': .* 1f1b, gpipe, .*naive"):
         build_schedule("gpip", 2, 2)
+    for name in (None, ["gpipe"], 7):
+        with pytest.raises(ValueError, match="no schedule is called"):
+            build_schedule(name, 2, 2)
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.0, 1.5, "2", True, float("nan")])

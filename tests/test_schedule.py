@@ -45,6 +45,21 @@ def test_anything_else_in_an_order_is_refused(item):
         Schedule([[item]], [0])
 
 
+@pytest.mark.parametrize(
+    ("orders", "places", "message"),
+    [
+        (None, [0], "None is no list of orders: give one for each rank"),
+        (3, [0], "3 is no list of orders"),
+        (["0F0 0B0", None], [0, 1], "None is no order: give the actions of a rank, such as '0F0"),
+        (["0F0 0B0"], None, "None is no list of ranks: give one for each stage"),
+        (["0F0 0B0"], 1, "1 is no list of ranks"),
+    ],
+)
+def test_what_a_function_without_a_return_gives_is_refused(orders, places, message):
+    with pytest.raises(ScheduleError, match=message):
+        Schedule(orders, places)
+
+
 @pytest.mark.parametrize("place", ["0", None, 0.0])
 def test_a_rank_is_a_whole_number(place):
     with pytest.raises(ScheduleError, match="is no rank: give each stage a whole number"):
