@@ -46,8 +46,8 @@ class Full(Exception):
         more = f"{bytes_text(self.asked)} more of {what}"
         excess = self.ledger.total + self.asked - self.capacity
         message = (
-            f"{where}: out of memory: {more} would be {bytes_text(excess)} over the capacity of "
-            f"rank {self.rank}, {bytes_text(self.capacity)}. {self._remedy()}\n{self.ledger}"
+            f"{where}: out of memory\n{more} would be {bytes_text(excess)} over the capacity of "
+            f"rank {self.rank}, {bytes_text(self.capacity)}\n{self._remedy()}\n{self.ledger}"
         )
         return OutOfMemoryError(message, self.rank, self.ledger, self.asked, self.capacity)
 
@@ -58,12 +58,12 @@ class Full(Exception):
 
 
 _TOO_MUCH_STATE = (
-    "It does not fit whatever the batch: use more ranks, so that each holds fewer layers, or an "
-    "optimizer with less state."
+    "It does not fit whatever the batch: use more ranks, so that each holds fewer layers,\n"
+    "or an optimizer with less state"
 )
 _TOO_MANY_ACTIVATIONS = (
-    "Use a smaller batch, more micro-batches under a schedule that holds few of them (1f1b), "
-    "recompute=True, or more ranks, so that each holds fewer layers."
+    "Use a smaller batch, more micro-batches under a schedule that holds few of them (1f1b),\n"
+    "recompute=True, or more ranks, so that each holds fewer layers"
 )
 
 

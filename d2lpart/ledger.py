@@ -89,7 +89,7 @@ class Ledgers(Drawable, Sequence[Ledger]):
         capacity: of each rank in bytes, or None; `math.inf` is no limit.
 
     >>> print(Ledgers([Ledger(4_000_000), Ledger(9_000_000)], capacity=(8e6, 8e6)))
-    ledgers of 2 ranks, computed, in MB (1 MB = 0.954 MiB)
+    2 ledgers, computed, in MB (1 MB = 0.954 MiB)
               weights  gradients  optimizer activations      total   capacity
     rank 0       4.00       0.00       0.00        0.00       4.00       8.00
     rank 1       9.00       0.00       0.00        0.00       9.00       8.00  1 MB too much
@@ -156,10 +156,9 @@ class Ledgers(Drawable, Sequence[Ledger]):
         limits = self.capacity if self.capacity and min(self.capacity) < inf else None
         head = "".join(f"{word:>11}" for word in ("weights", "gradients", "optimizer"))
         head += f"{'activations':>12}{'total':>11}" + f"{'capacity':>11}" * (limits is not None)
-        ranks = f"{len(self)} rank{'s' * (len(self) > 1)}"
+        number = f"{len(self)} ledger{'s' * (len(self) > 1)}"
         lines = [
-            f"ledgers of {ranks}, {self.source}, in {name} "
-            f"(1 {name} = {scale / binary:.3f} {binary_name})",
+            f"{number}, {self.source}, in {name} (1 {name} = {scale / binary:.3f} {binary_name})",
             f"{'':<{wide}}{head}",
         ]
         for rank, ledger in enumerate(self.ranks):

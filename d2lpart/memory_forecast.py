@@ -73,7 +73,7 @@ def predict_memory(
     ...     parameters=10**6, activation_bytes=300_000, waiting_bytes=0, gradient_bytes=0,
     ...     boundary_bytes=100_000)
     >>> print(predict_memory([layer] * 4, [2, 2], build_schedule("1f1b", 2, 4)))
-    ledgers of 2 ranks, computed, in MB (1 MB = 0.954 MiB)
+    2 ledgers, computed, in MB (1 MB = 0.954 MiB)
               weights  gradients  optimizer activations      total
     rank 0       8.00       8.00      16.00        1.40      33.40
     rank 1       8.00       8.00      16.00        0.90      32.90

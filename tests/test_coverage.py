@@ -9,6 +9,10 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 COVERED = {
     "Network Partitioning": "00",
+    "Rationale for Model Partitioning": "01",
+    "A research team is training a neural network that is too large to fit into the memory of a "
+    "single processing unit.": "01",
+    "Choosing a Parallelism Strategy for a Large Model": "01",
     "Process Flow in Layer-wise Model Parallelism": "03",
     "Example of Model Parallelism with a Transformer Decoder": "03",
     "Layerwise Partitioning": "02",

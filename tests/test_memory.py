@@ -342,7 +342,7 @@ def test_the_error_says_all_and_the_pipeline_goes_on(clock):
 def test_weights_alone_are_refused_when_the_pipeline_is_built():
     size = state_bytes(decoder())
     with pytest.raises(
-        OutOfMemoryError, match=r"building the pipeline.*whatever the batch"
+        OutOfMemoryError, match=r"(?s)building the pipeline.*whatever the batch"
     ) as caught:
         pipeline([6], capacity=size - 1)
     assert caught.value.asked == size

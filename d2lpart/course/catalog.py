@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from d2lpart.course import lesson_00, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06
+from d2lpart.course import lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06
 from d2lpart.course.exercise import Exercise
 from d2lpart.course.guard import guarded_judge
 from d2lpart.course.hints import Hint, Hints, get_hint, levels
@@ -21,7 +21,7 @@ from d2lpart.course.progress_store import hints_seen, record
 from d2lpart.course.questions import BaseQuestion, NumberQuestion
 from d2lpart.course.verdict import Result
 
-LESSONS = (lesson_00, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06)
+LESSONS = (lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06)
 
 NOT_TRIED = ("missing", "not callable")
 """Verdicts on what is no attempt."""
@@ -63,7 +63,7 @@ def question(question_id: str, *, seed: int | str | None = None) -> BaseQuestion
     Raises `ValueError` for an unknown id, and for a seed where the question has no variants.
     """
     found = _find("question", question_id, questions())
-    draw = variants().get(question_id)
+    draw, asked = variants().get(question_id), seed
     if seed is None and draw is not None:
         seed = os.environ.get("D2LPART_SEED") or None
     if seed is None:
@@ -74,7 +74,7 @@ def question(question_id: str, *, seed: int | str | None = None) -> BaseQuestion
         )
     rng = random.Random(f"{question_id}:{seed}")
     drawn = next(one for one in (draw(rng) for _ in range(REDRAWS)) if one.tells_apart)
-    return replace(drawn, hints=found.hints)
+    return replace(drawn, hints=found.hints, seed=asked)
 
 
 def predict(prediction_id: str, guess: float | None = None) -> Guess:

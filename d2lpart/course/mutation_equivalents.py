@@ -6,6 +6,11 @@ EQUIVALENT: dict[str, dict[str, str]] = {
             "parts of layers are neither 0 nor 1, so both differences are empty, or neither is"
         ),
     },
+    "01.3": {
+        "held = min(batch // size, ahead) -> held = min(ahead, batch // size)": (
+            "min does not mind the order"
+        ),
+    },
     "06.2": {
         "most = max(most, held) -> most = max(held, most)": "max does not mind the order",
     },
