@@ -14,14 +14,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from d2lpart.allocator import keep_freed_memory
+
 Mark = float | torch.cuda.Event
 """A moment: seconds of the host's clock, or an event in a CUDA stream."""
 
 
 class Place:
-    """Where a rank works: a device and, on CUDA, a stream to compute on and one to copy on."""
+    """Where a rank works: a device and, on CUDA, a stream to compute on and one to copy on.
+
+    On the CPU the process keeps the memory that it frees: see `keep_freed_memory`.
+    """
 
     def __init__(self, device: torch.device) -> None:
+        if device.type == "cpu":
+            keep_freed_memory()
         self.device = device
         self.compute = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.copy = torch.cuda.Stream(device) if device.type == "cuda" else None

@@ -15,6 +15,9 @@ from typing import Any
 
 import gpu
 import growth
+import imports
+import partitioning
+import prediction
 import quality
 import report
 import simulator
@@ -34,7 +37,10 @@ def run_steps(quick: bool, raw: dict[str, Any]) -> list[report.Table]:
 SECTIONS: dict[str, Callable[[bool, dict[str, Any]], list[report.Table]]] = {
     "steps": run_steps,
     "partitions": lambda quick, raw: quality.tables(quick),
+    "partitioning": lambda quick, raw: partitioning.tables(quick),
     "simulator": lambda quick, raw: simulator.tables(quick),
+    "predictions": lambda quick, raw: prediction.tables(quick),
+    "import": lambda quick, raw: imports.tables(quick),
     "growth": lambda quick, raw: growth.tables(quick),
     "cuda": lambda quick, raw: gpu.tables(quick),
 }
