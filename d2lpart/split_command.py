@@ -33,6 +33,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     add("--micro-batch-size", metavar="B", default="1", help="samples in each (1)")
     add("--context", help="positions in a sample; as many as the model takes if not given")
     add("--schedule", default="1f1b", help="1f1b if not given")
+    add("--chunks", metavar="V", help="stages a device, for interleaved; 1 if not given")
     add("--capacity", help="what a device can hold, such as 80GB or 40GiB")
     add("--link", help="bandwidth between devices, and latency: 25GB/s or 25GB/s,10us")
     add("--rate", help="of a device, such as 156TFLOP/s; with it nothing is run")
@@ -52,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
         samples=whole("--micro-batch-size", options.micro_batch_size),
         context=_optional(whole, "--context", options),
         schedule=options.schedule,
+        chunks=_optional(whole, "--chunks", options),
         capacity=_optional(nbytes, "--capacity", options),
         link=_link(options.link),
         rate=_optional(flops_per_second, "--rate", options),

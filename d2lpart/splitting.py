@@ -1,8 +1,6 @@
 """`split_model`: a model cut over ranks on paper, from one profile of its layers."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from math import ceil
 from typing import Any
 
 import torch
@@ -15,11 +13,12 @@ from d2lpart.memory_forecast import predict_memory
 from d2lpart.memory_formulas import ADAM_FP32, ADAM_MIXED, BytesPerParameter
 from d2lpart.model_choice import Choice
 from d2lpart.orders import build_schedule
-from d2lpart.partitioning import Partition, partition
+from d2lpart.partitioning import Partition, PartitionError, partition
 from d2lpart.profiler import profile
 from d2lpart.schedule import Schedule
 from d2lpart.simulator import FREE
 from d2lpart.span import Link
+from d2lpart.split_memory import layer_needs, with_shadows
 from d2lpart.split_report import MicroBatch, SplitReport
 
 RATE = 156e12  # FLOP/s
@@ -41,6 +40,7 @@ def split_model(
     samples: int = 1,
     context: int | None = None,
     schedule: str = "1f1b",
+    chunks: int | None = None,
     capacity: float | None = None,
     link: Link = FREE,
     rate: float | None = None,
@@ -59,6 +59,7 @@ def split_model(
         samples: in a micro-batch.
         context: positions in a sample; by default as many as the model takes.
         schedule: the name of a schedule.
+        chunks: stages a rank, where the schedule leaves a choice.
         capacity: bytes that a rank can hold; None is no limit.
         link: between the ranks.
         rate: FLOP/s of a device; with it nothing is run.
@@ -66,34 +67,34 @@ def split_model(
         precision: "fp32" or "mixed"; by default fp32 where layers are timed, else mixed.
 
     Raises:
-        ValueError: sizes that do not fit together, or a model that does not fit the capacity.
+        ValueError: sizes that do not fit together, or a capacity that no partition keeps to.
+            Where that is not known, for several stages a rank and for a split backward, the
+            report says which rank is too full.
     """
-    if len({place.type for place in places}) > 1:
-        kinds = ", ".join(sorted({place.type for place in places}))
-        raise ValueError(f"devices of several kinds ({kinds}): name devices of one kind")
-    if rate is not None and measure:
-        raise ValueError("both a rate and a measurement are asked for: leave one of them out")
-    if precision is not None and precision not in PRECISIONS:
-        raise ValueError(f"precision is {precision!r}: use one of {', '.join(PRECISIONS)}")
-    order = build_schedule(schedule, len(places), num_microbatches)
+    _check(places, rate, measure, precision)
+    order = build_schedule(schedule, len(places), num_microbatches, chunks=chunks)
     size = MicroBatch(samples, context or choice.context)
     layers, costs, precision = _costs(choice, order, places, size, rate, measure, precision)
     recipe = PRECISIONS[precision][1]
-    cut = _best(costs, order, recipe, link, capacity)
-    memory = predict_memory(
-        costs,
-        cut,
-        order,
-        recipe=recipe,
-        input_bytes=num_microbatches * size.tokens * TOKEN_BYTES,
-        capacity=None if capacity is None else [capacity] * len(places),
-    )
+    input_bytes = num_microbatches * size.tokens * TOKEN_BYTES
+    limits = None if capacity is None else [capacity] * len(places)
+
+    def memory_of(cut: Partition) -> Ledgers:
+        memory = predict_memory(
+            costs, cut, order, recipe=recipe, input_bytes=input_bytes, capacity=limits
+        )
+        return with_shadows(memory, layers, cut, order, recipe)
+
+    cut = _fastest(costs, order, link)
+    if capacity is not None and memory_of(cut).too_full:
+        needs = layer_needs(layers, costs, order, recipe, input_bytes)
+        cut = _fitting(costs, order, link, capacity, needs) or cut
     return SplitReport(
         model=choice.name,
         costs=tuple(costs),
         partition=cut,
         schedule=order,
-        memory=_with_shadows(memory, layers, cut, order, recipe),
+        memory=memory_of(cut),
         timeline=forecast(costs, cut, order, link),
         link=link,
         microbatch=size,
@@ -102,29 +103,62 @@ def split_model(
     )
 
 
-def _best(
-    costs: Sequence[LayerCost],
-    order: Schedule,
-    recipe: BytesPerParameter,
-    link: Link,
-    capacity: float | None,
-) -> Partition:
-    """Return the partition with the shortest step whose stages fit, with its loads in seconds."""
+def _check(
+    places: Sequence[torch.device], rate: float | None, measure: bool, precision: str | None
+) -> None:
+    if len({place.type for place in places}) > 1:
+        kinds = ", ".join(sorted({place.type for place in places}))
+        raise ValueError(f"devices of several kinds ({kinds}): name devices of one kind")
+    if rate is not None and measure:
+        raise ValueError("both a rate and a measurement are asked for: leave one of them out")
+    if precision is not None and precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}: use one of {', '.join(PRECISIONS)}")
+
+
+def _fastest(costs: Sequence[LayerCost], order: Schedule, link: Link, **limits: Any) -> Partition:
+    """Return the partition with the shortest step, with its loads in seconds."""
     seconds = [cost.seconds for cost in costs]
-    room: dict[str, Any] = {}
-    if capacity is not None:
-        room = {
-            "memory": [cost.parameters * recipe.total for cost in costs],
-            "capacity": capacity,
-        }
     best = partition(
         seconds,
         order.num_stages,
         num_microbatches=order.num_microbatches,
         transfer=[2 * link.seconds(cost.boundary_bytes) for cost in costs],
-        **room,
+        **limits,
     )
     return Partition(best.sizes, seconds)
+
+
+def _fitting(
+    costs: Sequence[LayerCost],
+    order: Schedule,
+    link: Link,
+    capacity: float,
+    needs: tuple[list[float], list[float]],
+) -> Partition | None:
+    """Return the fastest partition whose stages fit; None where it is not known whether one does.
+
+    It is known where each rank has one stage and its backward is whole. Stages of one rank get
+    equal shares of its capacity here, and a split backward is charged as a whole one.
+
+    Raises:
+        PartitionError: no partition fits.
+    """
+    memory, activations = needs
+    try:
+        return _fastest(
+            costs,
+            order,
+            link,
+            memory=memory,
+            activations=activations,
+            capacity=capacity * order.num_ranks / order.num_stages,
+            schedule=order,
+        )
+    except PartitionError:
+        split = any(action.kind == "W" for action in order.position)
+        if order.num_stages == order.num_ranks and not split:
+            raise
+        return None
 
 
 def _costs(
@@ -154,37 +188,3 @@ def _costs(
     precision = precision or "fp32"
     layers, sample = build(str(places[0]), precision)
     return layers, profile(layers, sample, targets=sample, ranks=len(places)), precision
-
-
-def _with_shadows(
-    memory: Ledgers,
-    layers: Sequence[nn.Module],
-    cut: Partition,
-    order: Schedule,
-    recipe: BytesPerParameter,
-) -> Ledgers:
-    """Add what a profile does not see: a tied weight and its gradient on each rank that uses it.
-
-    The profile charges the weight to its first layer, where its optimizer state is as well.
-    """
-    users: dict[nn.Parameter, list[int]] = {}
-    for stage, run in enumerate(cut.stages):
-        for weight in dict.fromkeys(w for layer in run for w in layers[layer].parameters()):
-            ranks = users.setdefault(weight, [])
-            if order.stage_to_rank[stage] not in ranks:
-                ranks.append(order.stage_to_rank[stage])
-    more = [0] * len(memory)
-    for weight, ranks in users.items():
-        for rank in ranks[1:]:
-            more[rank] += weight.numel()
-    return Ledgers(
-        [
-            replace(
-                own,
-                weights=own.weights + ceil(number * recipe.weights),
-                gradients=own.gradients + ceil(number * recipe.gradients),
-            )
-            for own, number in zip(memory, more, strict=True)
-        ],
-        memory.capacity,
-    )

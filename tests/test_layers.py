@@ -103,6 +103,7 @@ ORDER = (
     "engine",
     "clocks",
     "pipeline",
+    "split_memory",
     "splitting",
     "split_command",
     "collectives",

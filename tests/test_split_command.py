@@ -28,13 +28,22 @@ def test_the_report_is_printed(capsys):
 def test_every_option_arrives(capsys):
     more = [
         *("--micro-batches", "6", "--micro-batch-size", "2", "--context", "8"),
-        *("--schedule", "gpipe", "--capacity", "1GB", "--link", "25GB/s,10us"),
+        *(
+            "--schedule",
+            "interleaved",
+            "--chunks",
+            "2",
+            "--capacity",
+            "1GB",
+            "--link",
+            "25GB/s,10us",
+        ),
         *("--precision", "fp32", "--json"),
     ]
     assert cli.main([*ARGUMENTS, *more]) == 0
     report = expected(
-        num_microbatches=6, samples=2, context=8, schedule="gpipe", capacity=1e9,
-        link=Link(1e-5, 25e9), precision="fp32",
+        num_microbatches=6, samples=2, context=8, schedule="interleaved", chunks=2,
+        capacity=1e9, link=Link(1e-5, 25e9), precision="fp32",
     )  # fmt: skip
     assert json.loads(capsys.readouterr().out) == report.to_dict()
 
@@ -76,6 +85,8 @@ def test_a_rank_that_is_too_full_gives_the_status_1(capsys, monkeypatch):
         (["--context", "99"], "a context of 99"),
         (["--context", "many"], "--context is 'many'"),
         (["--schedule", "2f2b"], "no schedule is called '2f2b': choose from 1f1b"),
+        (["--chunks", "2.5"], "--chunks is '2.5'"),
+        (["--chunks", "4", "--schedule", "interleaved"], "12 stages for 8 layers"),
         (["--capacity", "80XB"], "--capacity is '80XB': give a number, such as 80GB"),
         (["--capacity", "1kB"], "over; no partition helps"),
         (["--link", "fast"], "--link's bandwidth is 'fast'"),

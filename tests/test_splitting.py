@@ -103,10 +103,11 @@ def test_gpt2_has_its_tied_weight_on_the_first_and_on_the_last_rank():
 
 
 @pytest.mark.parametrize(
-    ("schedule", "stages"), [("gpipe", 2), ("zb-v", 4), ("zb-h1", 2), ("naive", 2)]
+    ("schedule", "chunks", "stages"),
+    [("gpipe", None, 2), ("zb-v", None, 4), ("zb-h1", None, 2), ("interleaved", 3, 6)],
 )
-def test_any_schedule(schedule, stages):
-    report = split(ranks=2, schedule=schedule)
+def test_any_schedule(schedule, chunks, stages):
+    report = split(ranks=2, schedule=schedule, chunks=chunks)
     assert report.partition.num_stages == stages
     assert len(report.memory) == 2
     assert report.schedule.name == schedule
