@@ -117,7 +117,7 @@ def test_a_guess_is_noted_and_answered():
     assert "Noted: 25 %" in repr(guess)
     assert load()["99.p1"].guess == 25
     text = repr(guess.against(75.25))
-    assert text == "You said 25 %; it is 75.25 %, 50.25 % more. That is busy. So it is."
+    assert text == "You said 25 %; it is 75.25 %, 50.25 points more. That is busy. So it is."
     assert load()["99.p1"].measured == 75.25
     assert load()["99.p1"].near is False
 
@@ -125,9 +125,9 @@ def test_a_guess_is_noted_and_answered():
 def test_a_near_guess_is_right_and_strict_mode_minds_none(monkeypatch):
     monkeypatch.setenv("D2LPART_STRICT", "1")
     assert predict("99.p1", 74).against(75).ok
-    assert "1 % less" not in repr(predict("99.p1", 76).against(75))
+    assert "1 points less" not in repr(predict("99.p1", 76).against(75))
     assert not predict("99.p1", 90).against(75)
-    assert "15 % less" in repr(predict("99.p1", 90).against(75))
+    assert "15 points less" in repr(predict("99.p1", 90).against(75))
 
 
 def test_no_guess_runs_on_and_nothing_is_written():

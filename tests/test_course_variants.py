@@ -56,6 +56,21 @@ def test_hints_serve_every_variant(key):
     assert hint(key, 4).text
 
 
+def test_a_variant_says_how_it_is_answered_without_a_widget():
+    """Else the answer would be held against the question with the printed numbers."""
+    drawn = question("05.q9", seed="ada")
+    call = drawn.how.removesuffix(f".check({drawn.example()})")
+    assert call == "question(\"05.q9\", seed='ada')"
+    assert eval(call).stem == drawn.stem
+    assert call in repr(drawn)
+    assert "seed" not in question("05.q9").how
+
+
+def test_the_seed_of_a_class_is_in_no_answer(monkeypatch):
+    monkeypatch.setenv("D2LPART_SEED", "class-2026")
+    assert "seed" not in question("05.q9").how
+
+
 def test_a_class_has_a_seed_of_its_own(monkeypatch):
     key = "05.q9"
     monkeypatch.setenv("D2LPART_SEED", "class-2026")

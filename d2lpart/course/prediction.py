@@ -6,7 +6,7 @@
 >>> guess
 99.p1 Noted: 25 %. Run on; the measurement answers it.
 >>> guess.against(75.2)
-You said 25 %; it is 75.2 %, 50.2 % more. That is the part in which a rank works.
+You said 25 %; it is 75.2 %, 50.2 points more. That is the part in which a rank works.
 """
 
 from collections.abc import Sequence
@@ -85,7 +85,8 @@ class Guess:
         said = f"You said {what.amount(self.value)}; it is {what.amount(number)}"
         if near:
             return Feedback(what.id, True, f"{said}. {after}".rstrip())
-        gap = f"{what.amount(abs(off))} {'less' if off > 0 else 'more'}"
+        amount = f"{abs(off):.4g} points" if what.unit == "%" else what.amount(abs(off))
+        gap = f"{amount} {'less' if off > 0 else 'more'}"
         idea = self._idea()
         text = " ".join(part for part in (f"{said}, {gap}.", idea, after) if part)
         return Feedback(what.id, False, text, understood=False)

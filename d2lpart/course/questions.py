@@ -45,8 +45,8 @@ class BaseQuestion(ABC):
     """What every question has: an id ("05.q1"), a stem, a check, and three ways to show itself.
 
     hints: three, each stronger, or none. worked: the solution of the same question with other
-    numbers, for those whom the third hint has not helped. A class names its kind of controls, as
-    the widget has them.
+    numbers, for those whom the third hint has not helped. seed: what a variant was asked for with.
+    A class names its kind of controls, as the widget has them.
     """
 
     controls: ClassVar[str]
@@ -55,6 +55,7 @@ class BaseQuestion(ABC):
     _: KW_ONLY
     hints: Sequence[Explanation] = ()
     worked: Explanation = ""
+    seed: int | str | None = None
 
     def __post_init__(self) -> None:
         check_hints(self.id, self.hints, self.worked)
@@ -80,7 +81,7 @@ class BaseQuestion(ABC):
         feedback = self.judge(answer)
         if feedback.understood:
             kind = "right" if feedback.ok else "wrong"
-            record(self.id, "tried", ok=feedback.ok, kind=kind)
+            record(self.id, "tried", ok=feedback.ok, kind=kind, seed=self.seed)
         return feedback
 
     def check(self, answer: object) -> Feedback:
@@ -90,7 +91,8 @@ class BaseQuestion(ABC):
     @property
     def how(self) -> str:
         """How to answer where there is no widget."""
-        return f'question("{self.id}").check({self.example()})'
+        seed = "" if self.seed is None else f", seed={self.seed!r}"
+        return f'question("{self.id}"{seed}).check({self.example()})'
 
     def __repr__(self) -> str:
         rows = [f"{self.id}  {self.stem}", *(f"  {line}" for line in self.lines())]
