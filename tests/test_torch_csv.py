@@ -3,9 +3,15 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.distributed.pipelining.schedules import _Action, _PipelineScheduleRuntime
+from torch.distributed.pipelining.schedules import (
+    ScheduleInterleaved1F1B,
+    ScheduleZBVZeroBubble,
+    _Action,
+    _PipelineScheduleRuntime,
+)
 
 from d2lpart.orders import SCHEDULES, build_schedule
+from d2lpart.recognition import recognize
 from d2lpart.schedule import Schedule, ScheduleError
 from d2lpart.torch_csv import from_torch_csv, read_torch_csv, to_torch_csv, write_torch_csv
 
@@ -41,6 +47,35 @@ def test_named_schedules_go_round_through_torch(name, p, m, tmp_path):
 def test_any_schedule_goes_round_through_torch(random, random_schedule, tmp_path_factory):
     schedule = random_schedule(random)
     assert_goes_round_through_torch(schedule, tmp_path_factory.getbasetemp())
+
+
+def made_by_torch(kind, p, m, v):
+    """The table of one of torch's schedules; it has no stages, and needs no processes."""
+    made = object.__new__(kind)
+    made.pp_group_size, made.n_local_stages, made._n_microbatches = p, v, m
+    made._num_stages = made.num_stages = p * v
+    made.number_of_rounds, made.microbatches_per_round = max(1, m // p), m // max(1, m // p)
+    rows = []
+    for rank in range(p):
+        made.rank = rank
+        cells = made._calculate_single_rank_operations(rank)
+        rows.append(",".join("" if cell is None else str(cell) for cell in cells))
+    return "\n".join(rows)
+
+
+@pytest.mark.parametrize(("p", "m"), [(2, 4), (3, 6), (4, 8), (4, 12)])
+@pytest.mark.parametrize(
+    ("kind", "name", "v"),
+    [
+        (ScheduleInterleaved1F1B, "interleaved", 2),
+        (ScheduleInterleaved1F1B, "interleaved", 3),
+        (ScheduleZBVZeroBubble, "zb-v", 2),
+    ],
+)
+def test_torch_makes_the_same_orders(kind, name, v, p, m):
+    schedule = from_torch_csv(made_by_torch(kind, p, m, v))
+    assert schedule == build_schedule(name, p, m, chunks=v)
+    assert recognize(schedule) == name
 
 
 def test_every_cell_is_an_action_to_torch():
