@@ -3,9 +3,10 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from d2lpart.display import seconds_text
-from d2lpart.layer_cost import FIELD, LayerCost
+from d2lpart.layer_cost import SPLIT_F, LayerCost
 from d2lpart.partitioning import Partition
 from d2lpart.schedule import Action, Schedule
 from d2lpart.simulator import FREE, Links, simulate
@@ -56,11 +57,18 @@ def forecast(
             f"stages, and a schedule of {schedule.num_stages} stages: give one cost a layer, and "
             f"a schedule with as many stages as the partition"
         )
-    kinds = [kind for kind in FIELD if any(a.kind == kind for a in schedule.position)]
     own = [[costs[layer] for layer in stage] for stage in cut.stages]
-    seconds = [{kind: sum(c.seconds_of(kind) for c in cs) for kind in kinds} for cs in own]
     outputs = [cs[-1].boundary_bytes for cs in own]
     learns = [any(cost.trainable for cost in costs[: stage.start]) for stage in cut.stages]
+
+    @cache
+    def seconds(stage: int, kind: str) -> float:
+        return sum(cost.seconds_of(kind) for cost in own[stage])
+
+    def duration(action: Action) -> float:
+        stage, kind, microbatch = action
+        split = kind == "F" and schedule.backward_of(stage, microbatch).kind == "I"
+        return seconds(stage, SPLIT_F if split else kind)
 
     def message(action: Action) -> int:
         if action.kind == "F":
@@ -69,7 +77,7 @@ def forecast(
 
     sources = dict.fromkeys(cost.timing or "given" for cost in costs)
     note = f"durations: sums over the layers of each stage, {'; '.join(sources)}"
-    return simulate(schedule, seconds, link, boundary_bytes=message, note=note)
+    return simulate(schedule, duration, link, boundary_bytes=message, note=note)
 
 
 @dataclass(frozen=True)

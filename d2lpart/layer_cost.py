@@ -5,8 +5,12 @@ from dataclasses import dataclass, replace
 
 Quartiles = tuple[float, float]
 
+SPLIT_F = "F, split"
+"""A forward that I and W are to follow: it saves its tensors in boxes, which takes longer."""
+
 FIELD = {
     "F": "forward_seconds",
+    SPLIT_F: "split_forward_seconds",
     "B": "backward_seconds",
     "I": "input_seconds",
     "W": "weight_seconds",
@@ -42,6 +46,8 @@ class LayerCost:
         input_flops: the operations of I, which makes the gradient of the input. Attention computes
             its scores once more.
         weight_flops: the operations of W, which makes those of the weights.
+        split_forward_seconds: the median of forwards that I and W are to follow: they save their
+            tensors in boxes, which takes longer.
         input_seconds: the median of some I.
         weight_seconds: the same for W.
         forward_spread: the quartiles of the forwards: a quarter of them took less than the first
@@ -63,6 +69,7 @@ class LayerCost:
     trainable: int = 0
     input_flops: int = 0
     weight_flops: int = 0
+    split_forward_seconds: float | None = None
     input_seconds: float | None = None
     weight_seconds: float | None = None
     forward_spread: Quartiles | None = None
@@ -84,7 +91,7 @@ class LayerCost:
         return self.seconds_of("F") + self.seconds_of("B")
 
     def seconds_of(self, kind: str) -> float:
-        """Return the seconds of an action: F, B, I or W.
+        """Return the seconds of an action: F, B, I, W, or "F, split" before an I.
 
         Raises:
             ValueError: there is no such kind, or its seconds are not known.
@@ -127,6 +134,7 @@ def at_rate(costs: Iterable[LayerCost], flops_per_second: float) -> list[LayerCo
         replace(
             cost,
             forward_seconds=cost.forward_flops / flops_per_second,
+            split_forward_seconds=cost.forward_flops / flops_per_second,
             backward_seconds=cost.backward_flops / flops_per_second,
             input_seconds=cost.input_flops / flops_per_second,
             weight_seconds=cost.weight_flops / flops_per_second,

@@ -2,10 +2,13 @@
 
 Each layer has a graph of its own, so that its F, B, I and W can be timed apart. But they run in
 sequence: a layer finds in the caches what its neighbours have left there, and its gradients are
-added to those of the micro-batch before. On CUDA a pass is launched as a whole, and events in the
-stream say when each layer began and ended; nothing waits in between.
+added to those of the micro-batch before. Two micro-batches are in flight, and the first to come is
+the first to go: so memory is given back in another order than it was taken, as in a step, and the
+allocator has as much to do. On CUDA a pass is launched as a whole, and events in the stream say
+when each layer began and ended; nothing waits in between.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -15,19 +18,23 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
 from d2lpart.hardware import synchronize
+from d2lpart.layer_cost import SPLIT_F
 from d2lpart.layer_facts import Entry, halves_of, run
 from d2lpart.randomness import uses_randomness
 from d2lpart.saved import Saved
 from d2lpart.split_backward import accumulate
 from d2lpart.transfer import Clock, Mark, Place
 
-WARM_UPS = 2
+IN_FLIGHT = 2
+
+KINDS = {False: ("F", "B"), True: (SPLIT_F, "I", "W")}
+"""What a micro-batch is timed in, by whether its backward is split."""
 
 Times = dict[str, list[float]]
 """For each kind of action, the seconds of all runs."""
 
 Marks = dict[tuple[str, int], tuple[Mark, Mark]]
-"""For each kind of action and layer, its beginning and its end."""
+"""For each kind of action and layer, its beginning and its end in one micro-batch."""
 
 
 @dataclass
@@ -63,49 +70,62 @@ class Chain:
     def __post_init__(self) -> None:
         self.random = [uses_randomness(layer) for layer in self.layers]
 
-    def time(self, runs: int, threads: int) -> list[Times]:
-        """Return the seconds of every layer in each of `runs` passes, after some to warm up.
+    def time(self, passes: int, threads: int) -> list[Times]:
+        """Return the seconds of every layer, two numbers a pass, after one pass to warm up.
 
         A pass with B and one with I and W take turns, so that what disturbs one disturbs both. The
-        loss is part of the last layer's times. Without a gradient a backward takes 0 s.
+        loss is part of the last layer's times. Where there is no gradient, a backward takes 0 s.
         """
-        found: list[Times] = [{kind: [] for kind in "FBIW"} for _ in self.layers]
+        found: list[Times] = [defaultdict(list) for _ in self.layers]
         with _threads(threads):
-            for number in range(-WARM_UPS, runs):
-                for kinds in ("FB", "IW"):
-                    seconds = self._pass(number, split=kinds == "IW")
-                    for layer, times in enumerate(found if number >= 0 else []):
-                        for kind in kinds:
-                            times[kind].append(seconds.get((kind, layer), 0.0))
+            for number in range(-1, passes):
+                for split, kinds in KINDS.items():
+                    for seconds in self._pass(number, split):
+                        for layer, times in enumerate(found if number >= 0 else []):
+                            for kind in kinds:
+                                times[kind].append(seconds.get((kind, layer), 0.0))
         return found
 
-    def _pass(self, number: int, split: bool) -> dict[tuple[str, int], float]:
-        """Run all layers forward, then backward, and return the seconds of each action."""
+    def _pass(self, number: int, split: bool) -> list[dict[tuple[str, int], float]]:
+        """Run the micro-batches forward, then backward, and return the seconds of each action."""
         for place in self.places:
             place.begin()
-        clock, marks = Clock(self.places), Marks()
-        tensor, ran = self.sample, list[Ran]()
-        for layer in range(len(self.layers)):
-            ran.append(self._forward(layer, tensor, number, split, marks))
-            tensor = ran[-1].output
-        gradient: Tensor | None = torch.ones_like(tensor)
-        while ran and gradient is not None:
-            gradient = _backward(ran.pop(), gradient, marks)
+        clock = Clock(self.places)
+        in_flight = [self._forwards(number, split) for _ in range(IN_FLIGHT)]
+        made = []
+        while in_flight:
+            marks, ran = in_flight.pop(0)
+            _backwards(ran, marks)
+            made.append(marks)
         synchronize(place.device for place in self.places)
-        return {key: clock.read(end) - clock.read(begin) for key, (begin, end) in marks.items()}
+        return [
+            {key: clock.read(end) - clock.read(begin) for key, (begin, end) in marks.items()}
+            for marks in made
+        ]
 
-    def _forward(self, layer: int, inputs: Tensor, number: int, split: bool, marks: Marks) -> Ran:
-        place, last = self.places[layer], layer == len(self.layers) - 1
-        with place.working():
-            entry = Entry.of(_brought(inputs, place), self.wants[layer])
-            saved = Saved() if split else None
-            begin = place.mark()
-            with saved.saving() if saved else nullcontext():
-                output = run(self.layers[layer], entry.tensor, self.random[layer], number, layer)
-                if last and self.finish:
-                    output = self.finish(output)
-            marks["F", layer] = begin, place.mark()
-        return Ran(place, layer, entry, output, saved)
+    def _forwards(self, number: int, split: bool) -> tuple[Marks, list[Ran]]:
+        """Run all layers on one micro-batch."""
+        marks, ran, tensor = Marks(), list[Ran](), self.sample
+        for layer, place in enumerate(self.places):
+            with place.working():
+                entry = Entry.of(_brought(tensor, place), self.wants[layer])
+                saved = Saved() if split else None
+                begin = place.mark()
+                with saved.saving() if saved else nullcontext():
+                    random = self.random[layer]
+                    tensor = run(self.layers[layer], entry.tensor, random, number, layer)
+                    if self.finish and layer == len(self.layers) - 1:
+                        tensor = self.finish(tensor)
+                marks[KINDS[split][0], layer] = begin, place.mark()
+            ran.append(Ran(place, layer, entry, tensor, saved))
+        return marks, ran
+
+
+def _backwards(ran: list[Ran], marks: Marks) -> None:
+    """Run all layers backward, and let each go; layers that no gradient gets to do nothing."""
+    gradient: Tensor | None = torch.ones_like(ran[-1].output)
+    while ran and gradient is not None:
+        gradient = _backward(ran.pop(), gradient, marks)
 
 
 def _backward(ran: Ran, gradient: Tensor, marks: Marks) -> Tensor | None:

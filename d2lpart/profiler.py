@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from d2lpart.checks import check_layers
 from d2lpart.hardware import as_device, threads_per_rank
-from d2lpart.layer_cost import LayerCost, Quartiles
+from d2lpart.layer_cost import SPLIT_F, LayerCost, Quartiles
 from d2lpart.layer_facts import facts_of
 from d2lpart.layer_fakes import fake, without_numbers
 from d2lpart.layer_times import Chain, Times
@@ -27,17 +27,17 @@ def profile(
     targets: Tensor | None = None,
     loss_fn: LossFunction | None = None,
     ranks: int = 1,
-    runs: int = 5,
+    passes: int = 3,
 ) -> list[LayerCost]:
     """Run the layers one after another on a sample, and return what each of them costs.
 
     Each layer gets the detached output of the one before, in the mode (training or evaluation)
     that it is in. First it is looked at: weights, bytes, operations. Then all layers are timed, in
     sequence as in a step: forwards from the first to the last, backwards from the last to the
-    first, twice to warm up and `runs` times to be measured, once with B and once with I and W. The
-    seconds are medians. On CUDA they are those between events in the stream. Weights have
-    gradients already, to which the new ones are added. A layer's input wants a gradient if a
-    layer before it learns.
+    first, with two micro-batches in flight; once to warm up, then `passes` times with B and as often
+    with I and W. The seconds are medians. On CUDA they are those between events in the stream.
+    Weights have gradients already, to which the new ones are added. A layer's input wants a
+    gradient if a layer before it learns.
 
     With `targets` the last layer's seconds include the loss, forward and backward, since the loss
     runs where the last layer runs; its bytes are those of the layer alone. Without, its backward
@@ -61,7 +61,7 @@ def profile(
         loss_fn: as `Pipeline` takes it; by default cross-entropy.
         ranks: how many ranks are going to share the CPU: its threads are divided among them, as
             in a `Pipeline`.
-        runs: how many runs each median is taken of.
+        passes: how often all layers are timed; each pass gives two numbers for a median.
 
     Raises:
         ValueError: there are no layers, or one fails, which the message names by its index.
@@ -74,7 +74,7 @@ def profile(
     """
     layers = list(layers)
     check_layers(layers)
-    _check(sample, targets, loss_fn, ranks=ranks, runs=runs)
+    _check(sample, targets, loss_fn, ranks=ranks, passes=passes)
     charged, wants = _charges(layers), _wants(layers)
     if _on_meta(layers, sample, device):
         with without_numbers(layers), torch.enable_grad():
@@ -89,9 +89,9 @@ def profile(
         places = {device: Place(device) for device in where}
         chain = Chain(layers, [places[device] for device in where], sample, wants, finish)
         threads = threads_per_rank([where[0]] * ranks)
-        times = chain.time(runs, threads)
+        times = chain.time(passes, threads)
     return [
-        _with_seconds(cost, own, _words(device, runs, threads))
+        _with_seconds(cost, own, _words(device, 2 * passes, threads))
         for cost, own, device in zip(costs, times, where, strict=True)
     ]
 
@@ -191,6 +191,7 @@ def _with_seconds(cost: LayerCost, times: Times, timing: str) -> LayerCost:
         cost,
         forward_seconds=median["F"],
         backward_seconds=median["B"],
+        split_forward_seconds=median[SPLIT_F],
         input_seconds=median["I"],
         weight_seconds=median["W"],
         forward_spread=_quartiles(times["F"]),
@@ -200,15 +201,13 @@ def _with_seconds(cost: LayerCost, times: Times, timing: str) -> LayerCost:
 
 
 def _quartiles(seconds: Sequence[float]) -> Quartiles:
-    if len(seconds) == 1:
-        return seconds[0], seconds[0]
     first, _, third = statistics.quantiles(seconds, n=4, method="inclusive")
     return first, third
 
 
 def _words(device: torch.device, runs: int, threads: int) -> str:
     at_once = f" with {threads} thread{'s' * (threads > 1)}" if device.type == "cpu" else ""
-    return f"measured on {device}{at_once}, median of {runs} run{'s' * (runs > 1)}"
+    return f"measured on {device}{at_once}, median of {runs} runs"
 
 
 @contextmanager
