@@ -9,13 +9,12 @@ upper cap) + waits * (lower cap): where that is no better than the best step kno
 nothing to look for, elsewhere a cap in the middle is tried. Each answer narrows what is left: only
 nodes (a stage ends here) that some partition good enough goes through are looked at again.
 
-All this is done twice. In floating point it is fast, and leaves the nodes that a best partition
-can go through, whatever the rounding: mostly few. On these the whole numbers decide.
+This second search is done twice. In floating point it is fast, and leaves the nodes that a best
+partition can go through, whatever the rounding: mostly few. On these the whole numbers decide.
 """
 
 from heapq import heappop, heappush
 from itertools import count
-from math import inf
 from typing import NamedTuple
 
 from d2lpart.evenness import most_even
@@ -33,15 +32,13 @@ def best_bounds(packing: Packing, num_microbatches: int | None = None) -> list[i
     micro-batches, the smallest sum + (m-1) * largest, and of these the smallest largest load. Of
     several such partitions, the most even is returned. The numbers of the packing are whole.
     """
-    rough = packing.rough()
     if num_microbatches is None:
-        cap = smallest_bottleneck(rough, rough.nodes)
-        nodes = found_under(rough, rough.nodes, cap).nodes(inf)
-        best = found_under(packing, nodes, smallest_bottleneck(packing, nodes))
+        nodes, cap = packing.nodes, smallest_bottleneck(packing, packing.nodes)
     else:
-        waits = num_microbatches - 1
+        rough, waits = packing.rough(), num_microbatches - 1
         nodes = _StepSearch(rough, waits, rough.nodes).near_best()
-        best = found_under(packing, nodes, _StepSearch(packing, waits, nodes).best_cap())
+        cap = _StepSearch(packing, waits, nodes).best_cap()
+    best = found_under(packing, nodes, cap)
     return most_even(packing, best.nodes(best.total), best.peak)
 
 

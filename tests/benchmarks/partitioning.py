@@ -103,8 +103,8 @@ def table(n: int, p: int, repeats: int) -> Table:
         f"Time of the exact partition of {n:,} layers into {p} stages",
         f"Milliseconds of one process, the median of {repeats} random networks in each column. "
         "Plain costs have no micro-batches, and one column. `all on`: a cost of every cut, memory, "
-        "activations under 1F1B, a capacity and a speed of every stage. `too small`: the time until "
-        "it is said by how much the layers do not fit.",
+        "activations under 1F1B, a capacity and a speed of every stage. `too small`: the time "
+        "until it is said by how much the layers do not fit.",
         columns,
         list(rows(n, p, repeats)),
     )
