@@ -1,5 +1,6 @@
 """Counting a step: an account for each rank, from the first weight to the last activation."""
 
+import gc
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -27,7 +28,7 @@ def check_capacity(capacity: Any, num_ranks: int) -> tuple[float, ...] | None:
     if capacity is None:
         return None
     limits: list[Any] = [capacity] * num_ranks
-    if not isinstance(capacity, int | float):
+    if isinstance(capacity, list | tuple):
         limits = list(capacity)
     if len(limits) != num_ranks:
         raise ValueError(
@@ -60,15 +61,23 @@ def open_accounts(
     """
     accounts = [Account(r, capacity[r] if capacity else inf) for r in range(schedule.num_ranks)]
     for stage, rank in zip(stages, schedule.stage_to_rank, strict=True):
-        account, weights = accounts[rank], _weights(stage)
         try:
-            account.keep("weights", weights)
-            account.keep("weights", (b for layer in stage.layers for b in layer.buffers()))
-            account.keep("gradients", (w.grad for w in weights if w.grad is not None))
-            account.keep("optimizer", state_of(weights))
-        except Full as full:
-            raise full.error(f"rank {rank}, stage {stage.index}, {where}") from None
+            _keep_state(stage, accounts[rank])
+        except Full:
+            gc.collect()  # an optimizer that the program has let go of may hang in a circle yet
+            try:
+                _keep_state(stage, accounts[rank])
+            except Full as full:
+                raise full.error(f"rank {rank}, stage {stage.index}, {where}") from None
     return accounts
+
+
+def _keep_state(stage: Stage, account: Account) -> None:
+    weights = _weights(stage)
+    account.keep("weights", weights)
+    account.keep("weights", (b for layer in stage.layers for b in layer.buffers()))
+    account.keep("gradients", (w.grad for w in weights if w.grad is not None))
+    account.keep("optimizer", state_of(weights))
 
 
 def _weights(stage: Stage) -> list[nn.Parameter]:
