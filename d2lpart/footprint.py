@@ -50,7 +50,8 @@ class Footprint:
         With `saved`, what autograd saves is saved there.
         """
         kind = self._kind(inputs)
-        if kind in self._known and (saved is None or kind in self._left):
+        whole = saved is None or not saved.splits
+        if kind in self._known and (whole or kind in self._left):
             with nullcontext() if saved is None else saved.saving():
                 return compute(), self._known[kind]
         seen: list[Tensor] = []
