@@ -66,8 +66,8 @@ class Group:
     """
 
     def __init__(self, devices: Sequence[object]) -> None:
-        if not devices:
-            raise ValueError("there are no devices: give at least one, one for each rank")
+        if isinstance(devices, str) or not isinstance(devices, Sequence) or not devices:
+            raise ValueError(f"devices is {devices!r}: give a list of at least one, one a rank")
         self.places = [Place(as_device(device)) for device in devices]
         self.reset()
 

@@ -215,6 +215,7 @@ class SplitBlock(nn.Module):
         self.attention = SplitAttention(block.attention, group)
         self.perceptron_norm = OnEveryRank(block.perceptron_norm, group)
         self.perceptron = SplitPerceptron(block.perceptron, group)
+        self.dropout = OnEveryRank(block.dropout, group)
 
     def forward(self, values: Tensors) -> list[Tensor]:
         """Add both branches to whole values (B, T, C)."""
@@ -222,7 +223,7 @@ class SplitBlock(nn.Module):
         return self._add(values, self.perceptron, self.perceptron_norm)
 
     def _add(self, values: Tensors, branch: nn.Module, norm: nn.Module) -> list[Tensor]:
-        added = branch(copied(self.group, norm(values)))
+        added = self.dropout(branch(copied(self.group, norm(values))))
         return [value + more for value, more in zip(values, added, strict=True)]
 
 

@@ -50,9 +50,10 @@ class TensorParallel(nn.Module):
     """Layers of which each rank computes its share of the channels, hidden units or heads.
 
     Linear layers, convolutions, and a decoder's blocks and head are split; where the ranks do not
-    divide a layer evenly, the first ranks get one channel (unit, head) more. Every other layer is
-    on every rank, whole. The parts are copies, and each rank holds its own; an optimizer over
-    `parameters()` steps them all. All ranks see the same mini-batch, and compute the same loss.
+    divide a layer evenly, the first ranks get one channel (unit, head) more. Every other layer, an
+    `nn.Sequential` in the list too, is on every rank, whole. The parts are copies, and each rank
+    holds its own; an optimizer over `parameters()` steps them all. All ranks see the same
+    mini-batch, and compute the same loss.
 
     Args:
         layers: modules, each taking and returning one tensor; the first dimension counts samples.
@@ -138,6 +139,9 @@ class TensorParallel(nn.Module):
         return self._outputs(inputs)[0]
 
     def _outputs(self, inputs: Tensor) -> list[Tensor]:
+        check_copyable(
+            [split.parts[0] if isinstance(split, Split) else split for split in self.children()]
+        )
         values = [inputs.detach().to(device) for device in self.group.devices]
         for run in self._program:
             values = run(values)

@@ -208,8 +208,9 @@ def test_gradients_of_shares(dim):
 
 
 def test_errors_say_what_does_not_fit():
-    with pytest.raises(ValueError, match="there are no devices: give at least one"):
-        Group([])
+    for wrong in ([], "cpu", 3, None):
+        with pytest.raises(ValueError, match="give a list of at least one, one a rank"):
+            Group(wrong)
     with pytest.raises(ValueError, match="names no device: this machine has"):
         Group(["abacus"])
     with pytest.raises(ValueError, match="2 tensors for 3 ranks"):

@@ -208,8 +208,9 @@ def test_a_replica_needs_a_sample(ranks, samples, message):
 def test_other_errors_say_what_to_do():
     with pytest.raises(ValueError, match=r"layer 1 \(Dropout\) has a dropout"):
         DataParallel([nn.Linear(4, 4), nn.Dropout(0.1)], ["cpu"] * 2)
-    with pytest.raises(ValueError, match="there are no devices"):
-        DataParallel(small(), [])
+    for wrong in ([], "cpu", 2):
+        with pytest.raises(ValueError, match="give a list of at least one, one a rank"):
+            DataParallel(small(), wrong)
     model = DataParallel(small(), ["cpu"] * 2, loss_fn=lambda out, t: out.detach().sum())
     with pytest.raises(ValueError, match="no gradient leads back"):
         model.step(torch.randn(5, 4), torch.randint(3, (5,)))

@@ -191,8 +191,8 @@ def test_what_every_rank_has_stays_equal_on_all():
         optimizer.zero_grad()
         model.step(torch.randint(11, (4, 8)), torch.randint(11, (4, 8)))
         optimizer.step()
-    norms = [m for m in model.modules() if isinstance(m, OnEveryRank)]
-    assert len(norms) == 1 + 2 * 2 + 1
+    norms = [part for part in model.modules() if isinstance(part, OnEveryRank)]
+    assert len(norms) == 1 + 2 * 3 + 1
     for norm in norms:
         for weights in zip(*(part.parameters() for part in norm.parts), strict=True):
             assert all(torch.equal(weight, weights[0]) for weight in weights)
@@ -304,6 +304,20 @@ def test_what_cannot_be_split_is_refused(layers, ranks, message):
 def test_dropout_that_is_off_is_no_dropout():
     layers = [nn.Linear(4, 4), nn.Dropout(0.5).eval(), nn.Linear(4, 3)]
     agrees(layers, torch.randn(5, 4), torch.randint(3, (5,)), 2)
+
+
+@pytest.mark.parametrize(
+    "layers", [[nn.Linear(4, 4), nn.Dropout(0.5)], [Block(4, 2, dropout=0.1), nn.Linear(4, 4)]]
+)
+def test_dropout_that_is_switched_on_later_is_refused_then(layers):
+    for layer in layers:
+        layer.eval()
+    model = TensorParallel(layers, ["cpu"] * 2, loss_fn=mean_square)
+    batch = torch.randn(3, 5, 4), torch.randn(3, 5, 4)
+    model.step(*batch)
+    model.train()
+    with pytest.raises(ValueError, match="has a dropout that is switched on"):
+        model.step(*batch)
 
 
 def test_a_loss_that_teaches_nothing_is_refused():

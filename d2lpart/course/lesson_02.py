@@ -7,7 +7,9 @@ from d2lpart.course.lesson_02_exercises import ALL
 from d2lpart.course.lesson_02_facts import (
     POOL2,
     before,
+    cut,
     held,
+    numbers,
     parameters,
     share,
     ways,
@@ -19,6 +21,7 @@ from d2lpart.course.lesson_02_variants import (
     over_the_cut,
     ring_bytes,
 )
+from d2lpart.course.lesson_05_facts import pass_seconds
 from d2lpart.course.prediction import Prediction
 from d2lpart.course.questions import BaseQuestion, Option, Question
 from d2lpart.course.several import Several
@@ -119,6 +122,42 @@ NAMES_AND_CUTS: list[BaseQuestion] = [
         answer="abe",
     ),
     over_the_cut(images=16),
+    Question(
+        "02.q14",
+        "What is true of network partitioning?",
+        {
+            "a": Option(
+                "It costs no traffic: every device has its own layers.",
+                lambda: (
+                    f"The layers stay, but what they put out crosses, and its gradient comes back: "
+                    f"{bytes_text(cut())} for LeNet behind pool2 with 16 images."
+                ),
+            ),
+            "b": Option(
+                "It makes one pass through the network faster.",
+                lambda: (
+                    f"The devices compute one after another: 1 s of compute on 4 of them, with "
+                    f"0.03 s a message, takes {pass_seconds(4, 0.03):.2f} s."
+                ),
+            ),
+            "c": Option(
+                "A device holds the weights of its own layers only.",
+                lambda: (
+                    f"Of LeNet's {bytes_text(4 * parameters())} the fuller device holds "
+                    f"{bytes_text(held('network partitioning'))}, the other one "
+                    f"{bytes_text(4 * parameters() - held('network partitioning'))}."
+                ),
+            ),
+            "d": Option(
+                "It spares each device part of the images.",
+                lambda: (
+                    f"All 16 images pass through both devices: {16 * numbers('pool2'):,} numbers "
+                    f"cross the cut, one way. Data parallelism shares out the images."
+                ),
+            ),
+        },
+        answer="c",
+    ),
     Question(
         "02.q4",
         "You want to cut LeNet between its layers so that both devices compute about equally long. "

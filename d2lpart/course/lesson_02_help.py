@@ -52,6 +52,18 @@ HELP: dict[str, Help] = {
             f"{2 * 10 * numbers('dense1') * FLOAT / 1000:.2f} kB."
         ),
     ),
+    "02.q14": Help(
+        (
+            "Follow one image through both devices, forward and back.",
+            "Which of the devices sees it? What goes from one to the other?",
+            "All images visit all devices, one device after another. What does stay at home?",
+        ),
+        lambda: (
+            f"Behind pool1 in place of pool2, 2 images: "
+            f"{bytes_text(2 * 2 * FLOAT * numbers('pool1'))} "
+            f"cross, and rank 0 holds {before(3, 'parameters'):.1%} of the weights."
+        ),
+    ),
     "02.q4": Help(
         (
             "Do not count layers: look at who does the multiply-adds.",

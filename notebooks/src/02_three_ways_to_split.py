@@ -18,6 +18,8 @@
 # training step is really sent here, between two ranks that share your CPU, and its bytes are counted.
 
 # %%
+import copy
+
 import torch
 from d2lpart import draw
 from d2lpart.glyphs import glyphs
@@ -84,21 +86,19 @@ from d2lpart import profile
 costs = dict(zip(NAMES, profile(network, torch.zeros(1, 1, 28, 28))))
 weights = sum(cost.parameters for cost in costs.values())
 work = sum(cost.forward_flops for cost in costs.values()) // 2
-print(f"{weights:,} parameters, {work:,} multiply-adds")
+print(f"{weights:,} parameters, {work:,} multiply-adds\n")
+print("          parameters    multiply-adds   output")
 for name, cost in costs.items():
     adds, output = cost.forward_flops // 2, cost.boundary_bytes // 4
     print(f"{name:7} {cost.parameters:7,} {cost.parameters / weights:6.1%} {adds:10,} "
           f"{adds / work:6.1%} {output:7,}")
+guess.against(100 * costs["conv2"].forward_flops / 2 / work)
 
 # %% [markdown]
 # The first dense layer holds four fifths of the weights; the second convolution does nine tenths of the
 # work. A convolution uses each of its weights at every place of its output; a dense layer uses each of
-# its weights once. **Balance of memory is not balance of compute.** Your guess:
-
-# %%
-guess.against(100 * costs["conv2"].forward_flops / 2 / work)
-
-# %% [markdown]
+# its weights once. **Balance of memory is not balance of compute.**
+#
 # Keep the last column in mind, too. Where the network is narrow, a cut between layers is cheap: behind
 # `pool2` there are 800 numbers, behind `conv1` seventeen times as many.
 
@@ -128,9 +128,15 @@ for name in ("conv1", "pool1", "pool2", "dense1"):
     print(f"cut behind {name:6}: {step.bytes_moved / 1e3:7.1f} kB in {len(step.timeline.transfers)} messages")
 
 # %% [markdown]
-# Two messages whatever the place: the activation forward, its gradient back. "Costs no traffic", as one
-# hears, is false; "massive" is true of a badly chosen place. Nobody waits for *all* ranks, only a rank
-# for its neighbour, so we count no barriers.
+# Two messages whatever the place: the activation forward, its gradient back. "Massive" is true of a
+# badly chosen place. Nobody waits for *all* ranks, only a rank for its neighbour, so we count no barriers.
+# Four things are said about this way to split; one of them is true.
+
+# %%
+question("02.q14")
+
+# %% [markdown]
+# The passage goes on:
 #
 # > Furthermore, ensuring that sequential computational workloads are evenly matched between layers is
 # > highly difficult, making linear scaling challenging to achieve.
@@ -150,8 +156,18 @@ for name, cost in list(costs.items())[:-1]:
     print(f"behind {name:7} rank 0 has {done:6.1%} of the work, {held:6.1%} of the weights")
 
 # %% [markdown]
-# No row has one half in the middle column. It jumps from 5% to 95%, over one convolution. A cut between layers is only as
-# even as the layers are; a decoder's blocks are all alike, and LeNet's layers are not.
+# No row has one half in the middle column. It jumps from 5% to 95%, over one convolution. The step itself,
+# cut behind `pool2`, on the wall clock (two threads; one of them works at a time). Of five steps we look
+# at the fastest, which the rest of the machine has disturbed least:
+
+# %%
+pipeline = Pipeline(copy.deepcopy(network), [6, 4], two, schedule="naive", clock="wall")
+steps = [pipeline.step(images, digits).timeline for _ in range(5)]
+min(steps, key=lambda timeline: timeline.makespan)
+
+# %% [markdown]
+# Rank 1, who holds 80% of the weights, hardly works; and while it does, rank 0 waits. A cut between
+# layers is only as even as the layers are; a decoder's blocks are all alike, and LeNet's layers are not.
 
 # %% [markdown] card="Layerwise Partitioning"
 # ## Layerwise Partitioning
@@ -250,8 +266,6 @@ for pairs in (False, True):
 # images. By hand, with two:
 
 # %% tags=["nbval-check-output"]
-import copy
-
 replicas = [network, copy.deepcopy(network)]
 for replica, x, y in zip(replicas, images.chunk(2), digits.chunk(2)):
     replica.zero_grad()
@@ -347,18 +361,14 @@ guess
 
 # %% tags=["nbval-check-output"]
 table = three_ways(network, images, digits, sizes=[6, 4], devices=two, pairs=False)
-table
-
-# %% [markdown]
-# Read it by columns. Data parallelism does not save a byte of weights; layer-wise partitioning halves
-# them; the cut behind `pool2` leaves most of them on one rank. Barriers are seven to one to none. Your
-# guess:
-
-# %%
+print(table)
 guess.against(table["data parallelism"].traffic.bytes_moved
               / table["network partitioning"].traffic.bytes_moved)
 
 # %% [markdown]
+# Read it by columns. Data parallelism does not save a byte of weights; layer-wise partitioning halves
+# them; the cut behind `pool2` leaves most of them on one rank. Barriers are seven to one to none.
+#
 # ## Where the lines cross
 #
 # With $P$ parameters, $A$ numbers an image at the cut, $B$ images, on two devices:
@@ -441,7 +451,7 @@ ways
 question("02.q13")
 
 # %% [markdown]
-# The one that sends least lets all but one rank wait. That is the bargain of this course: lesson 05
+# The one that sends least lets all but one rank wait, as in the timeline above. That is the bargain of this course: lesson 05
 # measures the waiting, lesson 06 takes most of it away.
 #
 # ## What breaks it
@@ -499,7 +509,7 @@ for wrong in (
 # - A cut moves $2AB$ numbers; replicas $2(n-1)P$, whatever the batch; layer-wise partitioning moves
 #   activations at every layer, with a barrier each, or one for each pair.
 # - Data parallelism saves no memory for the weights. Layer-wise partitioning divides every layer, even
-#   the largest. Network partitioning sends least, and waits most.
+#   the largest. Network partitioning sends least while the batch is small, and waits most.
 # - Balance of memory is not balance of compute: in LeNet one layer holds 79% of the weights, and
 #   another does 90% of the work.
 #
