@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 
 from d2lpart.amounts import exact
 from d2lpart.display import Drawable
+from d2lpart.orders import build_schedule
 from d2lpart.partitioning import Partition, PartitionError, partition
+from d2lpart.placement import check_placement
+from d2lpart.schedule import Schedule
 
 
 def fewest_stages(costs: list[int], cap: int) -> int:
@@ -71,6 +74,14 @@ def test_known_answers(costs: list, num_stages: int, bottleneck: int, sizes: tup
 
 def test_equal_counts_are_not_equal_loads() -> None:
     assert Partition((4, 4, 4)).bottleneck([4, 4, 4, 4] + [1] * 8) == 16
+
+
+def test_published_traffic_of_twelve_layers_on_three_devices() -> None:
+    # sequences of 2,048 tokens, 5,120 wide, two bytes a number, forward and backward
+    megabytes = 2 * 2048 * 5120 * 2 / 1e6
+    in_turn = check_placement([0, 1, 2] * 4)
+    assert round(Partition((4, 4, 4)).crossings * megabytes) == 84
+    assert round(in_turn.crossings * megabytes) == 461
 
 
 def test_a_float_counts_as_the_decimal_it_prints_as() -> None:
@@ -327,3 +338,73 @@ def test_the_layer_that_needs_more_than_its_own_stage_has_may_move() -> None:
     with pytest.raises(PartitionError, match=r"stage 0 \(layer 0\) needs 5, .* is 3: 2 over"):
         partition([1, 1], 2, memory=[5, 1], capacity=[3, 9])
     assert partition([1, 1, 1], 2, memory=[1, 5, 1], capacity=[3, 9]).sizes == (1, 2)
+
+
+ASKED = {"activations": [1] * 4, "capacity": 9}
+HELD = {**ASKED, "schedule": "1f1b", "num_microbatches": 6}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (ASKED, "activations is given without schedule: give both or neither"),
+        (
+            {"schedule": "1f1b", "num_microbatches": 2},
+            "schedule is given without activations: give both or neither",
+        ),
+        (
+            {"activations": [1] * 4, "schedule": "1f1b", "num_microbatches": 2},
+            "activations is given without capacity: give both or neither",
+        ),
+        (
+            {**ASKED, "schedule": "1f1b"},
+            "schedule is '1f1b' and num_microbatches is not given: what a stage holds depends on "
+            "it, so give both",
+        ),
+        (
+            {**HELD, "schedule": "1F1B"},
+            "schedule is unusable: no schedule is called '1F1B': choose from 1f1b, gpipe, "
+            "interleaved, naive, zb-h1, zb-h2, zb-v",
+        ),
+        (
+            {**HELD, "schedule": "zb-v"},
+            "'zb-v' has 4 stages on 2 ranks, num_stages is 2: give the schedule itself, as "
+            "build_schedule makes it",
+        ),
+        (
+            {**HELD, "schedule": build_schedule("gpipe", 3, 6)},
+            "num_stages is 2, in the schedule 'gpipe' it is 3: give the same",
+        ),
+        (
+            {**HELD, "schedule": build_schedule("gpipe", 2, 5)},
+            "num_microbatches is 6, in the schedule 'gpipe' it is 5: give the same",
+        ),
+        (
+            {**HELD, "schedule": Schedule(["0F0 0B0", "1B0 1F0"], [0, 1])},
+            "the schedule cannot run: rank 1 runs 1B0 before 1F0, which it needs: run 1F0 first",
+        ),
+        (
+            {**HELD, "activations": [1] * 3},
+            "activations has 3 numbers for 4 layers: give one a layer",
+        ),
+        (
+            {**HELD, "activations": [1, 1, -1, 1]},
+            "activations[2] is -1: give a number of at least 0",
+        ),
+        (
+            {**HELD, "memory": [4, 1, 1, 1], "activations": [3, 1, 1, 1], "capacity": [7, 6]},
+            "layer 0 alone needs 7 in stage 1 with 1 micro-batch held, the capacity there is 6: 1 "
+            "over; no partition helps, so use devices with more memory or split inside the layer, "
+            "or a schedule that holds fewer micro-batches",
+        ),
+        (
+            {**HELD, "capacity": [3, 2]},
+            "the layers do not fit: in the partition that comes closest, stage 1 (layers 1-3) needs "
+            "3 with 1 micro-batch held, the capacity of stage 1 is 2: 1 over; use more stages or "
+            "devices with more memory, or a schedule that holds fewer micro-batches",
+        ),
+    ],
+)
+def test_memory_under_a_schedule_refused(options: dict, message: str) -> None:
+    with refused(message):
+        partition([1] * 4, 2, **options)
