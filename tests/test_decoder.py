@@ -266,3 +266,18 @@ def test_sizes_that_cannot_be_are_refused(changes, message):
 def test_tokens_that_cannot_be_are_refused(tokens, message):
     with pytest.raises(ValueError, match=message):
         small()(tokens)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_on_meta_it_has_shapes_and_no_numbers(tied):
+    """140 billion weights take no memory, draw no numbers, and keep what is tied tied."""
+    before = torch.get_rng_state()
+    with torch.device("meta"):
+        model = Decoder(51200, 12288, 77, 96, 2048, tied=tied)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(weight.is_meta for weight in model.parameters())
+    assert (model[-1].projection.weight is model[0].token.weight) == tied
+    V, C, L, T = 51200, 12288, 77, 2048
+    expected = 12 * L * C**2 + 13 * L * C + (V + T) * C + 2 * C + (0 if tied else V * C)
+    assert sum(weight.numel() for weight in model.parameters()) == expected
+    assert model(torch.zeros(1, 3, dtype=torch.long, device="meta")).shape == (1, 3, V)
