@@ -167,6 +167,9 @@ def test_two_loops_on_threads_are_two_models():
 
 def test_everyone_in_the_field_has_a_way_to_work():
     ways = {name.split()[0] for name, _, _ in steps.FIELD}
+    assert {steps.PLAIN, steps.CROWD, steps.THREADS, *steps.OURS.values()} <= {
+        contest.key(Player(*who[:2])) for who in steps.FIELD
+    }
     assert ways == {*WAYS, "ours", "torch"}
 
 
@@ -174,7 +177,7 @@ SETUP = {"width": 8, "blocks": 2, "samples": 4, "context": 4, "microbatches": 2}
 
 
 def test_contestants_work_in_processes_of_their_own():
-    pair = [contest.Contestant("plain", 1), contest.Contestant("torch 1f1b", 2, 2)]
+    pair = [contest.Contestant("plain kept", 1), contest.Contestant("torch 1f1b", 2, 2)]
     try:
         measured = steps.at_width(pair, 8, 2, {k: SETUP[k] for k in SETUP if k != "width"})
     finally:
@@ -182,7 +185,7 @@ def test_contestants_work_in_processes_of_their_own():
             contestant.close()
     assert measured.failures == {}
     assert [sorted(turns) for turns in measured.rounds] == [
-        ["plain, 1 rank", "torch 1f1b, 2 ranks"]
+        ["plain kept, 1 rank", "torch 1f1b, 2 ranks"]
     ] * 2
     assert len({round(turn.loss, 4) for turns in measured.rounds for turn in turns.values()}) == 1
 
@@ -228,7 +231,7 @@ def test_contestants_that_disagree_are_an_error():
         def norm(self):
             return self.ranks * 1.0
 
-    same, other = Other("plain", 1, 1), Other("ours 1f1b", 2, 1)
+    same, other = Other("plain kept", 1, 1), Other("ours 1f1b", 2, 1)
     with pytest.raises(RuntimeError, match="do not do the same work"):
         steps.check_alike([same, other])
 
@@ -248,7 +251,7 @@ def measured():
 def test_the_tables_of_steps_hold_everyone_or_the_reason():
     one, two, shared, resources = steps.tables([measured()])
     cells = {row.anchor: list(row.cells) for table in (one, two) for row in table.rows}
-    assert cells["step-plain-1"] == ["1,000.0 ms (1,000.0 to 1,000.0)"]
+    assert cells["step-plain-kept-1"] == ["1,000.0 ms (1,000.0 to 1,000.0)"]
     assert cells["step-ours-1f1b-1"] == ["1.000 (1.000 to 1.000)"]
     assert cells["step-ours-1f1b-2"] == ["1.778 (1.778 to 1.778)"]  # two ranks as slow as one
     assert cells["step-torchgpipe-2"] == ["did not run: it is old"]

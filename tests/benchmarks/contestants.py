@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from d2lpart import Decoder, Pipeline
+from d2lpart.allocator import keep_freed_memory
 from d2lpart.microbatch import cross_entropy
 
 VOCABULARY = 256
@@ -183,12 +184,18 @@ WAYS = {
 
 
 def build(name: str, setup: Setup, store: str) -> Work:
-    """Return a contestant's work; a name is one of the ways above, and a schedule if it has one."""
-    way, _, schedule = name.partition(" ")
+    """Return a contestant's work.
+
+    A name is one of the ways above, its schedule if it has one, and "kept" if freed memory is kept,
+    which otherwise only our own pipeline sees to.
+    """
+    way, *more = name.split()
+    if "kept" in more:
+        keep_freed_memory()
     if way == "torch":
-        return torch_pipelining(setup, schedule, store)
+        return torch_pipelining(setup, more[0], store)
     if way == "ours":
-        return ours(setup, schedule)
+        return ours(setup, more[0])
     return WAYS[way](setup)
 
 
