@@ -18,6 +18,8 @@ def forecast(
     partition: Partition | Sequence[int],
     schedule: Schedule,
     link: Links = FREE,
+    *,
+    recompute: bool = False,
 ) -> Timeline:
     """Predict a step of a pipeline from what its layers cost.
 
@@ -34,6 +36,7 @@ def forecast(
         partition: layers a stage.
         schedule: any valid schedule, with as many stages.
         link: as `simulate` takes it.
+        recompute: as `Pipeline` takes it: B, or I, takes a forward longer.
 
     Returns:
         A timeline on the predicted clock; its note says where the seconds come from.
@@ -67,8 +70,12 @@ def forecast(
 
     def duration(action: Action) -> float:
         stage, kind, microbatch = action
-        split = kind == "F" and schedule.backward_of(stage, microbatch).kind == "I"
-        return seconds(stage, SPLIT_F if split else kind)
+        split = schedule.backward_of(stage, microbatch).kind == "I"
+        forward = SPLIT_F if split else "F"  # with a graph, that is
+        if kind == "F":
+            return seconds(stage, "F" if recompute else forward)
+        again = seconds(stage, forward) if recompute and kind in "BI" else 0.0
+        return again + seconds(stage, kind)
 
     def message(action: Action) -> int:
         if action.kind == "F":

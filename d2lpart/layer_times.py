@@ -88,7 +88,7 @@ class Chain:
 
     def _pass(self, number: int, split: bool) -> list[dict[tuple[str, int], float]]:
         """Run the micro-batches forward, then backward, and return the seconds of each action."""
-        for place in self.places:
+        for place in set(self.places):
             place.begin()
         clock = Clock(self.places)
         in_flight = [self._forwards(number, split) for _ in range(IN_FLIGHT)]
@@ -123,7 +123,8 @@ class Chain:
 
 def _backwards(ran: list[Ran], marks: Marks) -> None:
     """Run all layers backward, and let each go; layers that no gradient gets to do nothing."""
-    gradient: Tensor | None = torch.ones_like(ran[-1].output)
+    with ran[-1].place.working():  # filled and read on the same stream
+        gradient: Tensor | None = torch.ones_like(ran[-1].output)
     while ran and gradient is not None:
         gradient = _backward(ran.pop(), gradient, marks)
 

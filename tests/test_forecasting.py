@@ -58,6 +58,22 @@ def test_a_forecast_is_the_simulation_of_the_sums_over_each_stages_layers(name):
         assert predicted.clock == "predicted"
 
 
+@pytest.mark.parametrize("name", ["1f1b", "zb-h1"])
+def test_recompute_adds_a_forward_to_what_needs_the_graph(name):
+    schedule = build_schedule(name, 2, 3)
+    plain, again = (forecast(COSTS, [3, 5], schedule, recompute=r) for r in (False, True))
+    longer = {span.action: span.seconds for span in again.spans}
+    for span in plain.spans:
+        own = COSTS[:3] if span.action.stage == 0 else COSTS[3:]
+        with_graph = sum(
+            c.split_forward_seconds if name == "zb-h1" else c.forward_seconds for c in own
+        )
+        more = with_graph if span.action.kind in "BI" else 0
+        if span.action.kind == "F":  # runs without a graph, so nothing lies in boxes
+            more = sum(c.forward_seconds for c in own) - with_graph
+        assert longer[span.action] == pytest.approx(span.seconds + more)
+
+
 def test_the_smallest_case_by_hand():
     """Two layers, two ranks: 1 s and 2 s forward, twice that backward, and 0.5 s for a message."""
     costs = [
