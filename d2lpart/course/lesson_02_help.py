@@ -37,8 +37,8 @@ HELP: dict[str, Help] = {
             "parallelism* hands out whole layers.",
         ),
         lambda: (
-            f"A row of another table: *tensor parallelism*, 2 ranks: each has half of each of "
-            f"{len(costs())} layers. So it cuts inside."
+            f"*Column parallel*, a word of Megatron-LM's: each of 2 ranks has "
+            f"{numbers('dense1') // 2} of dense1's {numbers('dense1')} outputs. So it cuts inside."
         ),
     ),
     "02.q3": Help(
