@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from d2lpart.parts import parts
 from d2lpart.span import Link
 from d2lpart.stage import Stage
 
@@ -28,7 +29,7 @@ def check_batch_independence(
 ) -> None:
     """Raise if a layer's result depends on the whole mini-batch, but it is not to see it once."""
     for number, layer in enumerate(layers):
-        for module in layer.modules():
+        for module in parts([layer]):
             if not isinstance(module, _BatchNorm):
                 continue
             counts, has_counted = module.training, module.running_mean is not None

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from d2lpart.parts import parts
 from d2lpart.saved import Saved
 
 
@@ -33,9 +34,9 @@ class Footprint:
 
     def begin(self) -> None:
         """Forget what was counted, if weights have been frozen or a mode changed since."""
-        parts = [part for layer in self._layers for part in layer.modules()]
-        weights = (weight for part in parts for weight in part._parameters.values())
-        training = [part.training for part in parts]
+        inside = parts(self._layers)
+        weights = (weight for part in inside for weight in part._parameters.values())
+        training = [part.training for part in inside]
         learning = [weight.requires_grad for weight in weights if weight is not None]
         if (training, learning) != self._mode:
             self._mode = training, learning

@@ -68,7 +68,8 @@ class Batch:
         self._targets = self.targets.tensor_split(self.num_microbatches)
         counts = self._counts().tensor_split(self.num_microbatches)
         self.weights = [int(part.sum()) for part in counts]
-        if not any(self.weights):
+        self._whole = sum(self.weights)
+        if not self._whole:
             raise ValueError(
                 f"all {self.targets.numel()} targets are {IGNORED}, so no target counts: give at "
                 f"least one target to learn from"
@@ -100,7 +101,7 @@ class Batch:
         if isinstance(result, tuple) and len(result) == 2:
             return self._keep(microbatch, *result, mean=False)
         weight = self.weights[microbatch]
-        return self._keep(microbatch, result, weight, mean=True) * (weight / sum(self.weights))
+        return self._keep(microbatch, result, weight, mean=True) * (weight / self._whole)
 
     def _keep(self, microbatch: int, loss: object, count: Tensor | float, *, mean: bool) -> Tensor:
         if not isinstance(loss, Tensor) or loss.dim() != 0:

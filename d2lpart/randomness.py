@@ -19,6 +19,8 @@ from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
+from d2lpart.parts import parts
+
 
 class keyed_randomness(TorchFunctionMode):
     """A context in which dropout draws from a generator seeded by whole numbers.
@@ -93,7 +95,7 @@ def uses_randomness(module: nn.Module) -> bool:
     >>> uses_randomness(layer), uses_randomness(layer.eval())
     (True, False)
     """
-    return any(part.training and _drops(part) for part in module.modules())
+    return any(part.training and _drops(part) for part in parts([module]))
 
 
 def _drops(part: nn.Module) -> bool:

@@ -74,6 +74,7 @@ ORDER = (
     "checkup",
     "doctor",
     "saved",
+    "parts",
     "footprint",
     "account",
     "optimizer_state",
