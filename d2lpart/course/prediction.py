@@ -57,7 +57,7 @@ class Guess:
 
     def __repr__(self) -> str:
         if self.value is None:
-            unit = f", in {self.prediction.unit}" if self.prediction.unit else ""
+            unit = f", in {self.prediction.unit}," if self.prediction.unit else ""
             return (
                 f"{self.prediction.id} {self.prediction.stem} Write your number{unit} in place of "
                 f"None and run this cell again; or run on."

@@ -44,7 +44,7 @@ result.timeline
 # %% [markdown]
 # One lane a rank, time from left to right, read from the wall clock. A plain box is the forward of a stage, a hatched box its backward. The 0 in it is the micro-batch; there is only one. Work goes down the stairs and comes up again. That most of the picture is blank is the subject of lesson 05. Here we ask whether what the four of them compute is right.
 
-# %% tags=["nbval-check-output"]
+# %%
 from torch.nn.functional import cross_entropy
 
 
@@ -62,7 +62,10 @@ def compare(model, other):
     found = differing(model, other)
     return f"{sum(found)} of {len(found)} gradients differ"
 
+# %% [markdown]
+# Now the same step uncut, and your guess beside the count:
 
+# %% tags=["nbval-check-output"]
 loss = loss_of(whole(tokens), targets)
 loss.backward()
 print(compare(model, whole), "| loss equal:", result.loss == loss.item())
