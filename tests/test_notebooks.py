@@ -82,6 +82,17 @@ def test_a_lesson_says_what_for_and_closes_with_what_to_remember(source: Path):
     assert "## To remember" in headings
 
 
+@pytest.mark.parametrize(
+    "path",
+    [*SOURCES, *sorted((ROOT / "d2lpart").rglob("*.py")), *sorted(ROOT.glob("*.md"))],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_no_text_sends_the_reader_to_a_lesson_that_is_not_there(path: Path):
+    there = {source.stem[:2] for source in LESSONS}
+    named = re.findall(r"\blessons? (\d\d)(?: (?:and|to) (\d\d))?", path.read_text("utf-8"), re.I)
+    assert {number for pair in named for number in pair if number} <= there
+
+
 def exercise_ids(source: Path) -> list[str]:
     """The ids of the catalog's exercises that belong to a source, by the number in its name."""
     return [item.id for item in catalog.exercises() if item.id.startswith(f"{source.stem[:2]}.")]
