@@ -455,7 +455,7 @@ def test_after_a_failure_no_rank_begins_another_action(fails, monkeypatch):
     )
     with pytest.raises(PipelineError, match=f"rank {fails}, .*stop here"):
         run.step(torch.randn(50, 4), torch.zeros(50, dtype=torch.long))
-    assert calls.count(0) == 2
+    assert calls.count(0) <= 2  # the failure may come before rank 0 gets to its second forward
     assert calls.count(fails) == 1
 
 

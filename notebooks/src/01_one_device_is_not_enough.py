@@ -136,8 +136,8 @@ guess.against(100 * ledger.weights / ledger.total)
 #
 # ## Out of memory, for real
 #
-# Give the rank a **capacity**: 30 MB. From now on it is an error to hold more. On a GPU the allocator
-# is limited; on a CPU the storages are counted as they are made. The weights fit easily.
+# Give the rank a **capacity**: 30 MB. From now on it is an error to hold more. The storages are counted
+# as they are made; on a GPU the allocator is limited as well. The weights fit easily.
 
 # %%
 from d2lpart import OutOfMemoryError
