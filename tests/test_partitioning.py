@@ -400,8 +400,8 @@ HELD = {**ASKED, "schedule": "1f1b", "num_microbatches": 6}
         (
             {**HELD, "capacity": [3, 2]},
             "the layers do not fit: in the partition that comes closest, stage 1 (layers 1-3) "
-            "needs 3 with 1 micro-batch held, the capacity of stage 1 is 2: 1 over; use more stages or "
-            "devices with more memory, or a schedule that holds fewer micro-batches",
+            "needs 3 with 1 micro-batch held, the capacity of stage 1 is 2: 1 over; use more "
+            "stages or devices with more memory, or a schedule that holds fewer micro-batches",
         ),
     ],
 )
