@@ -79,7 +79,7 @@ def errors(case: Case, ranks: int, clock: str, schedule: str, repeats: int) -> l
         predicted = forecast(costs, cut, pipeline.schedule)
         found.append(forecast_error(predicted, before, step()).relative)
     parameters = sum(weight.numel() for weight in decoder.parameters()) / 1e6
-    low, middle, high = statistics.quantiles(found, n=4)
+    low, middle, high = statistics.quantiles(found, n=4, method="inclusive")
     print(
         f"{parameters:6.1f}M parameters  {schedule:5} {ranks} rank{'s' * (ranks > 1)} "
         f"{list(cut.sizes)!s:14} {clock:7} clock: error {middle:+6.1%}, "
