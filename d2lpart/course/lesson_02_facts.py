@@ -3,6 +3,7 @@
 from functools import cache
 
 import torch
+from torch import nn
 
 from d2lpart import Decoder, LayerCost, build_schedule, profile, simulate
 from d2lpart.lenet import NAMES, lenet
@@ -14,17 +15,23 @@ POOL2 = NAMES.index("pool2") + 1
 
 
 @cache
+def _network() -> nn.Sequential:
+    """LeNet, drawn without a number from torch's own generator: the reader's draws stay."""
+    with torch.random.fork_rng([]):
+        return lenet()
+
+
+@cache
 def costs() -> dict[str, LayerCost]:
     """What each layer of LeNet costs for one image."""
     with torch.random.fork_rng([]):
-        return dict(zip(NAMES, profile(lenet(), torch.zeros(1, 1, 28, 28)), strict=True))
+        return dict(zip(NAMES, profile(_network(), torch.zeros(1, 1, 28, 28)), strict=True))
 
 
 @cache
 def parameters() -> int:
     """All parameters of LeNet."""
-    with torch.device("meta"):
-        return sum(weight.numel() for weight in lenet().parameters())
+    return sum(weight.numel() for weight in _network().parameters())
 
 
 def share(name: str, of: str = "parameters") -> float:
@@ -40,8 +47,8 @@ def before(place: int, of: str) -> float:
 @cache
 def numbers(name: str) -> int:
     """How many numbers of one image a cut behind that layer carries, one way; nothing is timed."""
-    with torch.device("meta"):
-        return lenet()[: NAMES.index(name) + 1](torch.empty(1, 1, 28, 28)).numel()
+    with torch.no_grad():
+        return _network()[: NAMES.index(name) + 1](torch.zeros(1, 1, 28, 28)).numel()
 
 
 @cache
