@@ -33,7 +33,9 @@ def test_the_command_prints_what_the_readme_shows(capsys):
 
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)]+)\)", README))
 def test_every_link_leads_to_a_file(target):
-    assert (ROOT / target).exists()
+    path, _, anchor = target.partition("#")
+    assert (ROOT / path).exists()
+    assert not anchor or f'<a id="{anchor}"></a>' in (ROOT / path).read_text("utf-8")
 
 
 def test_the_picture_is_the_one_that_the_package_draws():
