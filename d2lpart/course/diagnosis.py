@@ -146,5 +146,8 @@ def _none_sentence(outcome: Outcome) -> str:
 
 
 def _sentence(clause: str) -> str:
-    """Make a clause a sentence: a capital in front, one full stop at the end."""
-    return clause[:1].upper() + clause[1:].rstrip(".") + "." if clause else ""
+    """Make a clause a sentence: a capital in front, one full stop (or its own mark) at the end."""
+    if not clause:
+        return ""
+    text = clause[:1].upper() + clause[1:].rstrip(".")
+    return text if text.endswith(("?", "!")) else text + "."

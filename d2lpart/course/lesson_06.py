@@ -50,6 +50,47 @@ PREDICTIONS = [
 BUBBLES: list[BaseQuestion] = [
     enough_microbatches(p=8, percent=10),
     Question(
+        "06.q10",
+        "4 even ranks, and a mini-batch in 16 micro-batches in place of 1 piece; the optimizer "
+        "steps when all are through. What has changed?",
+        {
+            "a": Option(
+                "No rank is idle any more.",
+                lambda: (
+                    f"The pipeline still fills and drains. "
+                    f"{step('gpipe', 4, 16).idle_fraction():.1%} are left, and with 1000 "
+                    f"micro-batches "
+                    f"{step('gpipe', 4, 1000).idle_fraction():.1%}."
+                ),
+            ),
+            "b": Option(
+                "The weights are updated 16 times as often.",
+                lambda: (
+                    f"A rank runs {len(step('gpipe', 4, 16).of_rank(3)) // 2} backwards, and their "
+                    f"gradients add up for 1 update, as those of a whole mini-batch do."
+                ),
+            ),
+            "c": Option(
+                "The ranks have less to compute.",
+                lambda: (
+                    f"Each computes {step('gpipe', 4, 16).busy(0):g} s, as it does when the "
+                    f"micro-batches go through one after another: "
+                    f"{step('naive', 4, 16).busy(0):g} s. It only waits less."
+                ),
+            ),
+            "d": Option(
+                "Ranks work at the same time, and the gradients stay those of the mini-batch.",
+                lambda: (
+                    f"In place of {step('naive', 4, 16).idle_fraction():.0%} of the time "
+                    f"{step('gpipe', 4, 16).idle_fraction():.1%} is idle, so the same work takes "
+                    f"{step('gpipe', 4, 16).makespan:g} s and not "
+                    f"{step('naive', 4, 16).makespan:g} s."
+                ),
+            ),
+        },
+        answer="d",
+    ),
+    Question(
         "06.q2",
         "4 ranks, 8 micro-batches, even stages, a free link. Which has the smaller bubble, GPipe "
         "or 1F1B?",
@@ -169,8 +210,8 @@ ORDERS: list[BaseQuestion] = [
             ),
             "b": Option(
                 "The stage behind: it needs the weights.",
-                "Stage 1 has 1 set of weights of its own. Between micro-batches they stay as they "
-                "are.",
+                "Each stage has 1 set of weights, its own, and they stay as they are from the "
+                "first micro-batch to the last. The stage behind needs the activation, from F.",
             ),
             "c": Option(
                 "Nobody before the optimizer's step.",
@@ -206,7 +247,10 @@ ORDERS: list[BaseQuestion] = [
         {
             "a": Option(
                 "They compute less.",
-                lambda: f"All three compute {step('zb-h2').busy(0):g} s on each rank.",
+                lambda: (
+                    f"On paper all three compute {step('zb-h2').busy(0):g} s on each rank. Whether "
+                    f"the split is free for real, you will measure."
+                ),
             ),
             "b": Option(
                 "ZB-H2 holds more activations.",

@@ -30,7 +30,7 @@ def my_schedule(p: int, m: int) -> list[list[str]]:
 
 def timeline_of(orders: Any) -> Timeline:
     """Simulate orders, one stage a rank; raises `ScheduleError` for what cannot run."""
-    return simulate(Schedule([list(order) for order in orders], range(len(orders))), SECONDS)
+    return simulate(Schedule(orders, range(len(orders))), SECONDS)
 
 
 def _legal(args: tuple[Any, ...], output: Any) -> str | None:
@@ -38,7 +38,7 @@ def _legal(args: tuple[Any, ...], output: Any) -> str | None:
     if len(output) != p:
         return f"{len(output)} orders for {p} ranks: return one list of actions a rank."
     try:
-        schedule = validate(Schedule([list(order) for order in output], range(p)))
+        schedule = validate(Schedule(output, range(p)))
     except (ScheduleError, ValueError) as error:
         return f"It cannot run: {error}."
     if schedule.num_microbatches != m:

@@ -47,6 +47,17 @@ BUBBLE = Exercise(
             lambda p, m, v: f"You count {p * v} ranks. {p * v} stages live on {p} ranks.",
         ),
         Misconception(
+            lambda p, m, v: (p - 1) / (m + p - 1) / v,
+            lambda p, m, v: (
+                f"Divided by {v} are the idle *seconds*. The step is shorter, too: {v * m + p - 1} "
+                f"short slots, {p - 1} of them blank."
+            ),
+        ),
+        Misconception(
+            lambda p, m, v: 100 * (p - 1) / (v * m + p - 1),
+            "That is in %. Asked for is the part itself, between 0 and 1.",
+        ),
+        Misconception(
             lambda p, m, v: v * m / (v * m + p - 1),
             lambda p, m, v: f"That is the part in which a rank works, {v * m} slots.",
         ),
@@ -59,6 +70,7 @@ BUBBLE = Exercise(
         f"Draw {p} lanes. A rank works in {v * m} slots; how many slots late does the last begin?"
     ),
     example=(4, 8, 1),
+    tolerance=5e-4,  # three decimals will do
 )
 
 
@@ -71,6 +83,19 @@ def most_held(order: Sequence[str]) -> int:
     return most
 
 
+def _any_order(rng: random.Random, m: int) -> list[str]:
+    """An order whose backwards come as they please, each at some time behind its forward."""
+    order, held, forwards = [], [], 0
+    while held or forwards < m:
+        if forwards < m and (not held or rng.random() < 0.6):
+            held.append(forwards)
+            order.append(f"F{forwards}")
+            forwards += 1
+        else:
+            order.append(f"B{held.pop(rng.randrange(len(held)))}")
+    return order
+
+
 def _orders(rng: random.Random) -> Iterator[tuple[list[str]]]:
     yield (["F0", "B0"],)
     yield (["F0", "B0", "F1", "B1"],)
@@ -80,6 +105,9 @@ def _orders(rng: random.Random) -> Iterator[tuple[list[str]]]:
         schedule = build_schedule(name, rng.randint(2, 5), rng.randint(3, 12))
         order = schedule.orders[rng.randrange(schedule.num_ranks)]
         yield ([f"{action.kind}{action.microbatch}" for action in order],)
+    for _ in range(3):
+        yield (_any_order(rng, rng.randint(4, 9)),)
+    yield (["F0", "F1", "F2", "B2", "F3", "F4", "B0", "B1", "B3", "B4"],)
     yield (["F0", "F1", "B0", "F2", "F3", "B1", "B2", "B3"],)
 
 

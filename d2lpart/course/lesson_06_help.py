@@ -17,6 +17,20 @@ HELP: dict[str, Help] = {
             f"With 9 micro-batches {bubble_formula('1f1b', 4, 9):.0%} is idle."
         ),
     ),
+    "06.q10": Help(
+        (
+            "Draw 2 ranks and 3 micro-batches. Is there a blank? When may the optimizer step?",
+            "Rank 1 has nothing to do at the start, rank 0 nothing in the middle. And where do the "
+            "gradients of a micro-batch wait for those of the others?",
+            "Gradients add up, so 1 update sees all samples. The blanks stay, beside more and more "
+            "work.",
+        ),
+        lambda: (
+            f"2 ranks, 3 micro-batches in place of 1 piece: one after another they take "
+            f"{step('naive', 2, 3).makespan:g} s, pipelined {step('gpipe', 2, 3).makespan:g} s, "
+            f"with {step('gpipe', 2, 3).idle_fraction():.0%} idle, and 1 update either way."
+        ),
+    ),
     "06.q2": Help(
         (
             "Draw both with 2 ranks and 2 micro-batches, and count the blanks.",

@@ -94,6 +94,11 @@ def interleaved(p: int, m: int, v: int) -> NumberQuestion:
                 f"{idle:.1%}, not {plain / v:.1%}.",
             ),
             (
+                100 * (p - 1) / (v * m),
+                f"That is {p - 1} blank slots for {v * m} of *work*, idle/ideal. The step has "
+                f"{v * m + p - 1} slots.",
+            ),
+            (
                 100 * plain,
                 f"The ranks and the work are the same, but a rank waits for stages 1/{v} as long.",
             ),

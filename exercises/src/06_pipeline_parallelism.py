@@ -57,6 +57,25 @@ def bubble(p, m, v):
 def bubble(p, m, v):
     return (p - 1) / (m + p - 1)
 
+# %% tags=["wrong-answer"]
+# EXERCISE: 06.1
+# MISCONCEPTION: divides the idle part by v
+# EXPECT: The step is shorter, too
+def bubble(p, m, v):
+    return (p - 1) / (m + p - 1) / v
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 06.1
+# MISCONCEPTION: percent
+# EXPECT: That is in %
+def bubble(p, m, v):
+    return 100 * (p - 1) / (v * m + p - 1)
+
+# %% tags=["right-answer"]
+# EXERCISE: 06.1
+def bubble(p, m, v):
+    return round((p - 1) / (v * m + p - 1), 3)
+
 # %% tags=["right-answer"]
 # EXERCISE: 06.1
 def bubble(p, m, v):
@@ -133,6 +152,20 @@ def most_held(order):
             held -= 1
             seen.append(held)
     return max(seen)
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 06.2
+# MISCONCEPTION: takes the first in for the first out
+# EXPECT: Walk through
+def most_held(order):
+    most, last = 0, -1
+    for kind, *k in order:
+        number = int("".join(k))
+        if kind == "F":
+            most = max(most, number - last)
+        else:
+            last = number
+    return most
 
 # %% tags=["right-answer"]
 # EXERCISE: 06.2
@@ -316,6 +349,11 @@ def my_schedule(p, m):
             mine += [f"{stage}F{k}"] if kind == "F" else [f"{stage}I{k}", f"{stage}W{k}"]
         orders.append(mine)
     return orders
+
+# %% tags=["right-answer"]
+# EXERCISE: 06.4
+def my_schedule(p, m):
+    return [" ".join(map(str, order)) for order in build_schedule("zb-h1", p, m).orders]
 
 # %% [markdown]
 # Check it.
