@@ -114,7 +114,7 @@ def tables(quick: bool) -> list[Table]:
     """Return a table of each size."""
     print("partitioning", file=sys.stderr)
     sizes = SIZES[:2] if quick else SIZES
-    return [table(n, p, 3 if quick else 5) for n, p in sizes]
+    return [table(n, p, 3) for n, p in sizes]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from spread import Spread
 from d2lpart import Decoder, Pipeline
 from d2lpart.hardware import cores
 
-WIDTHS = {128: 21, 256: 13, 512: 9, 768: 7}  # and how often
+WIDTHS = {128: 21, 256: 11, 512: 7, 768: 5}  # and how often
 QUICK = {32: 3}
 RANKS, BLOCKS, SAMPLES, CONTEXT, VOCABULARY, MICROBATCHES = 2, 8, 16, 64, 256, 8
 
@@ -93,7 +93,7 @@ def profiles(quick: bool) -> Table:
     rows = []
     for size, ranks, clock in cases:
         with redirect_stdout(sys.stderr):
-            found = forecast.errors(forecast.CASES[size], ranks, clock, "1f1b", 3 if quick else 7)
+            found = forecast.errors(forecast.CASES[size], ranks, clock, "1f1b", 3 if quick else 5)
         error = Spread.of(found)
         title = f"{size} parameters, {ranks} rank{'s' * (ranks > 1)}, {clock} clock"
         rows.append(Row(title, [percent(error)], {"error": error}, f"profile-{size}-{ranks}"))

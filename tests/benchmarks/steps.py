@@ -16,7 +16,7 @@ from contest import Contestant, Turn, key, rounds
 from report import Row, Table
 from spread import Spread, ratios
 
-ROUNDS = {128: 25, 256: 15, 512: 9, 768: 7}  # at each width
+ROUNDS = {128: 21, 256: 11, 512: 7, 768: 5}  # at each width
 SETUP = {"blocks": 8, "samples": 16, "context": 64, "microbatches": 8}
 QUICK_ROUNDS = {32: 3, 64: 3}
 QUICK_SETUP = {"blocks": 2, "samples": 8, "context": 16, "microbatches": 4}
@@ -75,12 +75,12 @@ def bound_share(ranks: int, microbatches: int) -> float:
     return (microbatches + ranks - 1) / microbatches / ranks
 
 
-def measure(quick: bool) -> list[Measured]:
-    """Let all contestants step at every width."""
+def measure(quick: bool, most: int = sys.maxsize) -> list[Measured]:
+    """Let all contestants step at every width, in at most so many rounds."""
     repeats, setup = (QUICK_ROUNDS, QUICK_SETUP) if quick else (ROUNDS, SETUP)
     contestants = [Contestant(*who) for who in FIELD]
     try:
-        return [at_width(contestants, width, repeats[width], setup) for width in repeats]
+        return [at_width(contestants, w, min(most, n), setup) for w, n in repeats.items()]
     finally:
         for contestant in contestants:
             contestant.close()
