@@ -1,4 +1,4 @@
-"""Which item of the course's source card is taught where: the README's table, and the notebooks' tags.
+"""Which item of the source card is taught where: the README's table, and the notebooks' tags.
 
 A cell that teaches an item, or quotes its question, carries the item's words in its metadata.
 """
