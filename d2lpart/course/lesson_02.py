@@ -123,7 +123,7 @@ NAMES_AND_CUTS: list[BaseQuestion] = [
     ),
     over_the_cut(images=16),
     Question(
-        "02.q14",
+        "02.q4",
         "What is true of network partitioning?",
         {
             "a": Option(
@@ -159,7 +159,7 @@ NAMES_AND_CUTS: list[BaseQuestion] = [
         answer="c",
     ),
     Question(
-        "02.q4",
+        "02.q5",
         "You want to cut LeNet between its layers so that both devices compute about equally long. "
         "Where?",
         {
@@ -191,34 +191,6 @@ NAMES_AND_CUTS: list[BaseQuestion] = [
 
 INSIDE_AND_REPLICAS: list[BaseQuestion] = [
     barriers_by_outputs(layers=4),
-    Question(
-        "02.q6",
-        "D2L's *layer-wise partitioning* of LeNet over two ranks. What does rank 0 hold?",
-        {
-            "a": Option(
-                "The first half of the layers.",
-                lambda: (
-                    f"The name suggests it; that is network partitioning. Its fuller rank holds "
-                    f"{bytes_text(held('network partitioning'))} when the cut is behind pool2."
-                ),
-            ),
-            "b": Option(
-                "Half of the weights of every layer.",
-                lambda: (
-                    f"{bytes_text(held('layer-wise partitioning'))} of "
-                    f"{bytes_text(4 * parameters())}: half, but for a few biases."
-                ),
-            ),
-            "c": Option(
-                "All layers, for half of the images.",
-                lambda: (
-                    f"That is data parallelism: {bytes_text(held('data parallelism'))} of weights "
-                    f"on each rank."
-                ),
-            ),
-        },
-        answer="b",
-    ),
     Question(
         "02.q7",
         "Four replicas of LeNet in place of one. What does that do to the memory for the weights?",

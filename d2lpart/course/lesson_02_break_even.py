@@ -38,6 +38,10 @@ def _only_forward(parameters: int, cuts: Sequence[int]) -> int:
     return 2 * len(cuts) * parameters // sum(cuts) + 1
 
 
+def _crossing(parameters: int, cuts: Sequence[int]) -> float:
+    return len(cuts) * parameters / sum(cuts)
+
+
 def _as_many_as_ranks(parameters: int, cuts: Sequence[int]) -> int:
     return (len(cuts) + 1) * parameters // sum(cuts) + 1
 
@@ -74,6 +78,13 @@ BREAK_EVEN = Exercise(
             lambda parameters, cuts: (
                 f"A cut is crossed twice: by activations, and by as many gradients. That is "
                 f"2 × {sum(cuts)} numbers a sample."
+            ),
+        ),
+        Misconception(
+            _crossing,
+            lambda parameters, cuts: (
+                f"At {_crossing(parameters, cuts):.1f} samples the lines cross. A batch is a whole "
+                f"number of samples, the next one above that."
             ),
         ),
         Misconception(

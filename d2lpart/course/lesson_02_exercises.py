@@ -39,6 +39,7 @@ def _splits(rng: random.Random) -> Iterator[tuple[Weights]]:
     yield (_owned([0, 1, 0]),)
     yield (_owned([1, 0, 0]),)
     yield (_owned([1, 0, 0, 1]),)
+    yield ([[0.34, 0.4], [0.34, 0.3], [0.32, 0.3]],)  # 50 channels and 10 units on three ranks
     for _ in range(4):
         ranks = rng.choice([2, 4])
         layers = rng.randint(2 * ranks, 10)
@@ -70,6 +71,18 @@ def _by_amounts(weights: Weights) -> str:
     return LAYERWISE if len(set(amounts)) == 1 else name_the_split(weights)
 
 
+def _only_evenly(weights: Weights) -> str:
+    """Take parts for a split only where all ranks have equally much of a layer."""
+    right = name_the_split(weights)
+    return NETWORK if right == LAYERWISE and weights[0][0] * len(weights) != 1 else right
+
+
+def _in_rank_order(weights: Weights) -> str:
+    """Let the first layers be on rank 0, the next ones on rank 1, and nowhere else."""
+    owners = [own.index(1) for own in zip(*weights, strict=True) if 1 in own]
+    return name_the_split(weights) if owners == sorted(owners) else NONE
+
+
 def _copies_of_all(weights: Weights) -> str:
     """Take every split in which all ranks have every layer for replicas."""
     return DATA if all(part for own in weights for part in own) else name_the_split(weights)
@@ -98,6 +111,20 @@ NAME_THE_SPLIT = Exercise(
             lambda weights: (
                 f"Rank 0 holds {sum(weights[0]):g} of {len(weights[0])} layers' weights in all. "
                 f"That does not tell whole layers from parts of each: look at the single numbers."
+            ),
+        ),
+        Misconception(
+            _only_evenly,
+            lambda weights: (
+                f"Rank 0 holds {weights[0][0]:g} of the first layer, not 1/{len(weights)}. A layer "
+                f"need not divide evenly: what counts is that no rank has all of it."
+            ),
+        ),
+        Misconception(
+            _in_rank_order,
+            lambda weights: (
+                f"Rank 0 has {[round(part) for part in weights[0]]} of the layers. Whose run comes "
+                f"first does not matter: any rank may have the first layers."
             ),
         ),
         Misconception(
@@ -198,6 +225,20 @@ def _with_bias(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
     ]
 
 
+def _two_each(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
+    """Count a multiply-add as two operations."""
+    return [(count, 2 * work) for count, work in layer_table(layers, size)]
+
+
+def _one_window(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
+    """Give an output channel one window, and not one for each input channel."""
+    rows = layer_table(layers, size)
+    return [
+        (outputs * width**2 + outputs, work // inputs) if kind == "conv" else (count, work)
+        for (kind, inputs, outputs, width), (count, work) in zip(layers, rows, strict=True)
+    ]
+
+
 LAYER_TABLE = Exercise(
     "02.2",
     "The LeNet table",
@@ -223,6 +264,16 @@ LAYER_TABLE = Exercise(
         Misconception(
             _with_bias,
             "A bias is added, not multiplied: it is in no multiply-add.",
+        ),
+        Misconception(
+            _two_each,
+            "You count a multiplication and an addition, 2 operations. Together they are 1 "
+            "multiply-add.",
+        ),
+        Misconception(
+            _one_window,
+            "You give each output channel of a convolution one window. It has one for each input "
+            "channel.",
         ),
     ],
     otherwise=lambda layers, size: (

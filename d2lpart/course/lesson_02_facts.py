@@ -78,11 +78,6 @@ def cut(samples: int = 16) -> int:
     return ways(samples)["network partitioning"].traffic.bytes_moved
 
 
-def inside(samples: int = 16, pairs: bool = False) -> int:
-    """Bytes of one step with each layer split inside over two ranks."""
-    return ways(samples, pairs=pairs)["layer-wise partitioning"].traffic.bytes_moved
-
-
 def replicas(samples: int = 16, ranks: int = 2) -> int:
     """Bytes of one step of replicas."""
     return ways(samples, ranks)["data parallelism"].traffic.bytes_moved

@@ -6,14 +6,12 @@ from d2lpart.course.lesson_02_facts import (
     POOL2,
     before,
     costs,
-    cut,
     decoder_ways,
     held,
     numbers,
     parameters,
     replicas,
     share,
-    ways,
 )
 from d2lpart.display import bytes_text
 
@@ -52,7 +50,7 @@ HELP: dict[str, Help] = {
             f"{2 * 10 * numbers('dense1') * FLOAT / 1000:.2f} kB."
         ),
     ),
-    "02.q14": Help(
+    "02.q4": Help(
         (
             "Follow one image through both devices, forward and back.",
             "Which of the devices sees it? What goes from one to the other?",
@@ -64,7 +62,7 @@ HELP: dict[str, Help] = {
             f"cross, and rank 0 holds {before(3, 'parameters'):.1%} of the weights."
         ),
     ),
-    "02.q4": Help(
+    "02.q5": Help(
         (
             "Do not count layers: look at who does the multiply-adds.",
             "Is there a layer that does more than half of them?",
@@ -75,7 +73,7 @@ HELP: dict[str, Help] = {
             f"{share('dense1'):.0%}, and behind pool2 lie {1 - before(POOL2, 'parameters'):.0%}."
         ),
     ),
-    "02.q5": Help(
+    "02.q6": Help(
         (
             "Each layer needs all outputs of the layer before it. What has to happen in between?",
             "Back, each layer's input gradient is a sum over the ranks, and all wait for it.",
@@ -84,17 +82,6 @@ HELP: dict[str, Help] = {
         lambda: (
             "Two layers: forward 2, back 1, 3 in all. In pairs it would be 1: the sum behind the "
             "second."
-        ),
-    ),
-    "02.q6": Help(
-        (
-            "In D2L's words, *layer-wise* is not *by layers*.",
-            "What does the cut go through?",
-            "It goes through every layer: its channels or units are shared out.",
-        ),
-        lambda: (
-            f"Four ranks hold {bytes_text(held('layer-wise partitioning', 4))} each, about a "
-            f"quarter of every layer."
         ),
     ),
     "02.q7": Help(
@@ -131,16 +118,6 @@ HELP: dict[str, Help] = {
     ),
     "02.q10": Help(
         (
-            "Which of the ways send something for each image?",
-            "Activations are there for each image; gradients of weights are not.",
-            "And does a barrier care how many bytes are behind it?",
-        ),
-        lambda: (
-            f"From 2 images to 6: over the cut {bytes_text(cut(2))} become {bytes_text(cut(6))}."
-        ),
-    ),
-    "02.q11": Help(
-        (
             "A block has two branches. Where does each end?",
             "Each branch is split by outputs and then by inputs; its end is a sum over the ranks.",
             "Back, the gradient of each branch's input is such a sum, too. And the head has a sum "
@@ -151,19 +128,7 @@ HELP: dict[str, Help] = {
             f"{decoder_ways(1)['layer-wise partitioning'].traffic.barriers}."
         ),
     ),
-    "02.q12": Help(
-        (
-            "If each message takes the same time, what do you have to count?",
-            "Messages that are under way at the same moment count once. Count the rounds.",
-            "Between two ranks, each barrier is one round here; an all-reduce has two.",
-        ),
-        lambda: (
-            f"In pairs in place of by outputs: "
-            f"{ways()['layer-wise partitioning'].traffic.barriers} barriers, each an all-reduce: "
-            f"{len(ways()['layer-wise partitioning'].traffic.rounds)} rounds."
-        ),
-    ),
-    "02.q13": Help(
+    "02.q11": Help(
         (
             "In which of them does a device need what another has computed before it can begin?",
             "Replicas begin at once, each with its images. Shares of a layer begin at once, too.",

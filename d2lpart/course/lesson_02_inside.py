@@ -19,16 +19,24 @@ def split_terms(x: Tensor, first: Tensor, bias: Tensor, second: Tensor, ranks: i
     return terms
 
 
+def _whole_numbers(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """From −4 to 4, none of them 0."""
+    sizes = torch.randint(1, 5, shape, generator=generator)
+    return torch.where(torch.rand(shape, generator=generator) < 0.5, -1.0, 1.0) * sizes
+
+
 def _pairs(rng: random.Random) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, int]]:
+    """Small whole numbers, so that a case can be worked out by hand."""
     sizes = [(1, 1, 2, 1, 2), (1, 2, 2, 1, 1)]
     sizes += [
-        (rng.randint(1, 4), rng.randint(1, 5), k * rng.randint(1, 3), rng.randint(1, 4), k)
+        (rng.randint(1, 4), rng.randint(1, 5), k * rng.randint(2, 3), rng.randint(1, 4), k)
         for k in (2, 2, 3, 4)
     ]
     for samples, inputs, hidden, outputs, ranks in sizes:
         generator = torch.Generator().manual_seed(rng.randrange(2**31))
         shapes = (samples, inputs), (hidden, inputs), (hidden,), (outputs, hidden)
-        yield (*(torch.randn(shape, generator=generator) for shape in shapes), ranks)  # type: ignore[misc]
+        x, first, bias, second = (_whole_numbers(shape, generator) for shape in shapes)
+        yield x, first, bias, second, ranks
 
 
 def _whole_everywhere(
@@ -49,6 +57,11 @@ def _relu_too_late(
     each = len(bias) // ranks
     runs = [slice(rank * each, (rank + 1) * each) for rank in range(ranks)]
     return [torch.relu((x @ first[own].T + bias[own]) @ second[:, own].T) for own in runs]
+
+
+def _no_relu(x: Tensor, first: Tensor, bias: Tensor, second: Tensor, ranks: int) -> list[Tensor]:
+    parts = zip(first.chunk(ranks), bias.chunk(ranks), second.chunk(ranks, 1), strict=True)
+    return [(x @ rows.T + more) @ columns.T for rows, more, columns in parts]
 
 
 def _no_bias(x: Tensor, first: Tensor, bias: Tensor, second: Tensor, ranks: int) -> list[Tensor]:
@@ -86,6 +99,11 @@ SPLIT_TERMS = Exercise(
             _relu_too_late,
             "The relu stands behind the second layer. It belongs to the hidden units, and each "
             "rank can apply it to its own.",
+        ),
+        Misconception(
+            _no_relu,
+            "There is no relu. It belongs between the layers, and each rank can apply it to its "
+            "own hidden units.",
         ),
         Misconception(
             _no_bias,

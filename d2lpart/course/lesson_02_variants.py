@@ -34,6 +34,7 @@ def over_the_cut(images: int, layer: str = "pool2") -> NumberQuestion:
                 2 * images * each / 1000,
                 f"You count the numbers; each has {FLOAT} bytes.",
             ),
+            (1000 * kilobytes, "Those are bytes; 1 kB is 1,000 of them."),
             (
                 2 * parameters() * FLOAT / 1000,
                 f"Those are the {parameters():,} weights. They stay where they are; what crosses "
@@ -47,7 +48,7 @@ def over_the_cut(images: int, layer: str = "pool2") -> NumberQuestion:
 def barriers_by_outputs(layers: int) -> NumberQuestion:
     """02.q5: the barriers of a step where every layer with weights is split by its outputs."""
     return NumberQuestion(
-        "02.q5",
+        "02.q6",
         f"A network has {layers} layers with weights, each split by its outputs over the ranks. "
         f"The loss needs the whole output, and the images need no gradient. How many barriers has "
         f"one training step?",
@@ -153,10 +154,10 @@ def decoder_barriers(blocks: int) -> NumberQuestion:
     """02.q11: the barriers of a decoder with blocks split by heads and hidden units."""
     all_ = 4 * blocks + 2
     return NumberQuestion(
-        "02.q11",
-        f"A decoder of {blocks} blocks, each split by heads and by hidden units in pairs; the head "
-        f"is split by outputs, the embedding is on every rank. How many barriers has one training "
-        f"step?",
+        "02.q10",
+        f"A decoder of {blocks} blocks, each split in two pairs, attention and perceptron; the "
+        f"last layer, the head, is split by outputs, and the embedding is on every rank. How many "
+        f"barriers has one training step?",
         answer=all_,
         tolerance=0,
         explain=(
@@ -169,6 +170,11 @@ def decoder_barriers(blocks: int) -> NumberQuestion:
             (
                 4 * blocks,
                 "The blocks are right, forward and back. The head has 2 of its own.",
+            ),
+            (
+                4 * blocks + 1,
+                "The head has 2: its logits are gathered, and going back the gradient of its input "
+                "is summed.",
             ),
             (
                 2 * blocks + 1,
@@ -186,10 +192,10 @@ def decoder_barriers(blocks: int) -> NumberQuestion:
 
 VARIANTS = {
     "02.q3": lambda rng: over_the_cut(rng.randint(3, 60), rng.choice(["pool1", "pool2", "conv2"])),
-    "02.q5": lambda rng: barriers_by_outputs(rng.randint(3, 30)),
+    "02.q6": lambda rng: barriers_by_outputs(rng.randint(3, 30)),
     "02.q8": lambda rng: ring_bytes(rng.randint(4, 9), 250 * rng.randint(1, 40)),
     "02.q9": lambda rng: _draw_same_cost(rng),
-    "02.q11": lambda rng: decoder_barriers(rng.randint(2, 48)),
+    "02.q10": lambda rng: decoder_barriers(rng.randint(2, 48)),
 }
 
 

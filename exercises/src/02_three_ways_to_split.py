@@ -89,6 +89,34 @@ def name_the_split(weights):
             return "none of the three"
     return "network partitioning"
 
+# %% tags=["wrong-answer"]
+# EXERCISE: 02.1
+# MISCONCEPTION: a layer is always split evenly
+# EXPECT: need not divide evenly
+def name_the_split(weights):
+    if all(part == 1 for own in weights for part in own):
+        return "data parallelism"
+    if weights[0][0] == 1 / len(weights):
+        return "layer-wise partitioning"
+    for own in weights:
+        places = [place for place, part in enumerate(own) if part]
+        if places[-1] - places[0] != len(places) - 1:
+            return "none of the three"
+    return "network partitioning"
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 02.1
+# MISCONCEPTION: rank 0 has the first layers
+# EXPECT: any rank may have the first layers
+def name_the_split(weights):
+    layers = list(zip(*weights))
+    if all(sum(layer) == len(layer) for layer in layers):
+        return "data parallelism"
+    if all(0 < part < 1 for layer in layers for part in layer):
+        return "layer-wise partitioning"
+    owners = [layer.index(1) for layer in layers]
+    return "network partitioning" if owners == sorted(owners) else "none of the three"
+
 # %% tags=["right-answer"]
 # EXERCISE: 02.1
 def name_the_split(weights):
@@ -209,6 +237,42 @@ def layer_table(layers, size):
             table.append((weights, weights))
     return table
 
+# %% tags=["wrong-answer"]
+# EXERCISE: 02.2
+# MISCONCEPTION: a multiply-add is two
+# EXPECT: Together they are 1 multiply-add
+def layer_table(layers, size):
+    table = []
+    for kind, inputs, outputs, width in layers:
+        if kind == "conv":
+            size = size - width + 1
+            weights = inputs * outputs * width**2
+            table.append((weights + outputs, 2 * weights * size**2))
+        elif kind == "pool":
+            size = size // width
+            table.append((0, 0))
+        else:
+            table.append((inputs * outputs + outputs, 2 * inputs * outputs))
+    return table
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 02.2
+# MISCONCEPTION: one window for each output channel
+# EXPECT: one for each input channel
+def layer_table(layers, size):
+    table = []
+    for kind, inputs, outputs, width in layers:
+        if kind == "conv":
+            size = size - width + 1
+            weights = outputs * width**2
+            table.append((weights + outputs, weights * size**2))
+        elif kind == "pool":
+            size = size // width
+            table.append((0, 0))
+        else:
+            table.append((inputs * outputs + outputs, inputs * outputs))
+    return table
+
 # %% tags=["right-answer"]
 # EXERCISE: 02.2
 def layer_table(layers, size):
@@ -295,6 +359,14 @@ def split_terms(x, first, bias, second, ranks):
 def split_terms(x, first, bias, second, ranks):
     return [torch.relu(x @ first.T + bias) @ second.T / ranks for _ in range(ranks)]
 
+# %% tags=["wrong-answer"]
+# EXERCISE: 02.3
+# MISCONCEPTION: no relu at all
+# EXPECT: There is no relu
+def split_terms(x, first, bias, second, ranks):
+    parts = zip(first.chunk(ranks), bias.chunk(ranks), second.chunk(ranks, dim=1))
+    return [(x @ f.T + b) @ s.T for f, b, s in parts]
+
 # %% tags=["right-answer"]
 # EXERCISE: 02.3
 def split_terms(x, first, bias, second, ranks):
@@ -378,6 +450,13 @@ def first_batch_for_replicas(parameters, cuts):
 def first_batch_for_replicas(parameters, cuts):
     ring = 2 * len(cuts) * parameters
     return ring // sum(cuts) + 1
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 02.4
+# MISCONCEPTION: where the lines cross
+# EXPECT: A batch is a whole number
+def first_batch_for_replicas(parameters, cuts):
+    return len(cuts) * parameters / sum(cuts)
 
 # %% tags=["right-answer"]
 # EXERCISE: 02.4

@@ -4,8 +4,8 @@
 # **One network, two devices. You can cut between the layers, through the layers, or through the
 # data: which of them sends the least, and which does what you want?**
 #
-# 45 minutes. You need PyTorch's layers and `backward()`, and the words *rank* and *stage* from lesson
-# 00. No GPU is needed.
+# 45 minutes. You need PyTorch's layers and `backward()`, and the words *rank*, *mini-batch* and *clock*
+# from lesson 00. No GPU is needed.
 
 # %% [markdown]
 # ## After this lesson you can
@@ -14,8 +14,8 @@
 # - count the bytes that each moves, and the barriers at which all ranks wait
 # - say for which batch which of them moves the least, before you run it
 #
-# The answer first, counted on the LeNet of *Dive into Deep Learning* (D2L): every message of a
-# training step is really sent here, between two ranks that share your CPU, and its bytes are counted.
+# The answer first, for a small network, the LeNet of *Dive into Deep Learning* (D2L). Two ranks share
+# your CPU. Every message of a training step is really sent, and its bytes are counted.
 
 # %%
 import copy
@@ -30,24 +30,25 @@ torch.set_num_threads(1)  # one thread is one rank's hardware, here and in the w
 torch.manual_seed(0)
 network, two = lenet(), ["cpu"] * 2
 batches = [2, 20, 40, 80, 120, 160, 200, 240]
-runs = {n: three_ways(network, *glyphs(n), sizes=[6, 4], devices=two, pairs=False) for n in batches}
-moved = {way.name: [runs[n][way.name].traffic.bytes_moved / 1e6 for n in batches]
-         for way in runs[2].ways}
+moved = {"network partitioning": [], "layer-wise partitioning": [], "data parallelism": []}
+for n in batches:
+    for way in three_ways(network, *glyphs(n), sizes=[6, 4], devices=two, pairs=False).ways:
+        moved[way.name].append(way.traffic.bytes_moved / 1e6)
 moved["layer-wise partitioning"][4:] = [float("nan")] * 4  # it climbs on, out of the picture
 ends = ", ".join(f"{name} {values[3]:.2f} MB" for name, values in moved.items())
 draw.curves(batches, moved, xlabel="images in the mini-batch", ylabel="MB moved in a step",
             description=f"Bytes moved by the three ways. With 80 images: {ends}")
 
 # %% [markdown]
-# Three lines, and three kinds of cost. One is flat: it does not care how many images there are. Two
-# climb, one of them steeply, and each crosses the flat one somewhere: there the better choice changes.
-# By the end you will compute the place of such a crossing from two numbers.
+# The flat line is the cut through the *data*: it sends the same for any number of images. The cut
+# *between* layers climbs slowly, the cut *through* the layers steeply. Each crosses the flat line, and
+# there the better choice changes. By the end you will compute such a crossing from two numbers.
 #
 # ## What is cut
 #
 # | D2L's name | also called | what is cut | a rank holds | what is sent |
 # | --- | --- | --- | --- | --- |
-# | network partitioning | layer-wise model parallelism, pipeline parallelism | between layers | whole layers, some of them | activations and their gradients |
+# | network partitioning | layer-wise model parallelism; with micro-batches: pipeline parallelism | between layers | some layers, whole | activations and their gradients |
 # | layer-wise partitioning | tensor parallelism | every layer, inside | a part of every layer | activations and their gradients |
 # | data parallelism | | the mini-batch | all layers, whole | gradients of weights |
 #
@@ -69,16 +70,16 @@ question("02.q2")
 # ## The network
 #
 # D2L trains a LeNet with 129,068 parameters on several GPUs: two convolutions, two dense layers. A
-# guess before you see the table: what part of the *multiply-adds* does the second convolution do? Write
-# a number, in %, in place of `None`, or run on.
+# guess before you see the table: what part of the work does the second convolution do? Work is counted
+# in *multiply-adds* of the forward. Write a number, in %, in place of `None`, or run on.
 
 # %%
 guess = predict("02.p1", None)
 guess
 
 # %% [markdown]
-# Now measured, for one image: parameters, multiply-adds (torch counts them while a layer runs; a
-# multiply-add is two operations), and how many numbers a cut behind the layer would carry.
+# Now counted, for one image: parameters, multiply-adds (torch counts them while a layer runs, each as
+# two operations), and the numbers that the layer puts out: a cut behind it carries them.
 
 # %% tags=["nbval-check-output"]
 from d2lpart import profile
@@ -99,8 +100,8 @@ guess.against(100 * costs["conv2"].forward_flops / 2 / work)
 # work. A convolution uses each of its weights at every place of its output; a dense layer uses each of
 # its weights once. **Balance of memory is not balance of compute.**
 #
-# Keep the last column in mind, too. Where the network is narrow, a cut between layers is cheap: behind
-# `pool2` there are 800 numbers, behind `conv1` seventeen times as many.
+# Look at the last column, too. Where the network is narrow, a cut between layers is cheap: behind
+# `pool2` there are 800 numbers, behind `conv1` 13,520, seventeen times as many.
 
 # %% [markdown] card="Network Partitioning"
 # ## Network Partitioning
@@ -108,7 +109,7 @@ guess.against(100 * costs["conv2"].forward_flops / 2 / work)
 # > The interfaces between layers require tight synchronization and massive data transfers of
 # > activations and gradients, which can easily overwhelm GPU bus bandwidth.
 #
-# How massive? That depends on the place. First your number, for the narrow one:
+# How massive? That depends on the place. First your number, for a cut behind `pool2`:
 
 # %%
 question("02.q3")
@@ -128,12 +129,12 @@ for name in ("conv1", "pool1", "pool2", "dense1"):
     print(f"cut behind {name:6}: {step.bytes_moved / 1e3:7.1f} kB in {len(step.timeline.transfers)} messages")
 
 # %% [markdown]
-# Two messages whatever the place: the activation forward, its gradient back. "Massive" is true of a
-# badly chosen place. Nobody waits for *all* ranks, only a rank for its neighbour, so we count no barriers.
-# Four things are said about this way to split; one of them is true.
+# Two messages whatever the place: the activation forward, its gradient back. A bad place costs a
+# hundred times as much as the best one. A rank waits for its neighbour, and never for *all* ranks, so we
+# count no barrier. Four things are said about this way to split; one of them is true.
 
 # %%
-question("02.q14")
+question("02.q4")
 
 # %% [markdown]
 # The passage goes on:
@@ -144,30 +145,22 @@ question("02.q14")
 # So where is the place for two equal halves?
 
 # %%
-question("02.q4")
+question("02.q5")
 
 # %% [markdown]
-# Each place to cut, and what rank 0 would get of the work and of the weights:
-
-# %% tags=["nbval-check-output"]
-done = held = 0
-for name, cost in list(costs.items())[:-1]:
-    done, held = done + cost.forward_flops / 2 / work, held + cost.parameters / weights
-    print(f"behind {name:7} rank 0 has {done:6.1%} of the work, {held:6.1%} of the weights")
-
-# %% [markdown]
-# No row has one half in the middle column. It jumps from 5% to 95%, over one convolution. The step itself,
-# cut behind `pool2`, on the wall clock (two threads; one of them works at a time). Of five steps we look
-# at the fastest, which the rest of the machine has disturbed least:
+# Over `conv2` rank 0's part of the work jumps from 5% to 95%, and no cut lies inside. Here is the step,
+# cut behind `pool2`, on the wall clock: two threads, of which one works at a time. Of thirty steps we
+# take the fastest, which other programs have disturbed least:
 
 # %%
 pipeline = Pipeline(copy.deepcopy(network), [6, 4], two, schedule="naive", clock="wall")
-steps = [pipeline.step(images, digits).timeline for _ in range(5)]
+steps = [pipeline.step(images, digits).timeline for _ in range(30)]
 min(steps, key=lambda timeline: timeline.makespan)
 
 # %% [markdown]
-# Rank 1, who holds 80% of the weights, hardly works; and while it does, rank 0 waits. A cut between
-# layers is only as even as the layers are; a decoder's blocks are all alike, and LeNet's layers are not.
+# Rank 1 holds 80% of the weights and hardly works; while it does, rank 0 waits. (Where both lanes are
+# blank, one thread has finished and the other wakes up.) A cut between layers is only as even as the
+# layers are.
 
 # %% [markdown] card="Layerwise Partitioning"
 # ## Layerwise Partitioning
@@ -188,15 +181,16 @@ with torch.no_grad():
 
 # %% [markdown]
 # Half of the weights and half of the work on each rank, of a single layer. But the next layer needs all
-# 50 channels, and each rank has 25. They have to be gathered: everyone sends its half to everyone. That
-# is a **barrier**: nobody goes on before all have given their part.
+# 50 channels, and each rank has 25. So each sends its own to all others, an **all-gather**. That is a
+# **barrier**: nobody goes on before all have given their part. Going back, the input's gradient is a sum
+# over the ranks, and all wait again.
 
 # %%
-question("02.q5")
+question("02.q6")
 
 # %% [markdown]
-# `TensorParallel` splits all layers so. With `pairs=False` it gathers before each layer, as D2L
-# describes it.
+# `TensorParallel` splits all layers so. With `pairs=False` it gathers before each layer that has weights,
+# as D2L describes it.
 
 # %% tags=["nbval-check-output"]
 from d2lpart.tensor_parallel import TensorParallel
@@ -225,18 +219,13 @@ def compare(gradients):
 print(f"off by {compare(split.gradients()):.0e} of the largest gradient")
 
 # %% [markdown]
-# The same up to rounding: a sum has been cut, and its order is another one. What is it that rank 0
-# holds, then? Once more the name:
-
-# %%
-question("02.q6")
-
-# %% [markdown]
+# The same up to rounding: numbers are added up in another order.
+#
 # ### Half of the barriers
 #
-# There is a second way to cut a layer: by its *inputs*. The second convolution has 20 of them. If the
-# first one is split by outputs, each rank has ten of these 20 already. It applies the weights that
-# belong to them, and gets a *term* of all 50 outputs:
+# There is a second way to cut a layer: by its *inputs*. `conv2` has 20 input channels. If `conv1` is
+# split by outputs, each rank has ten of these 20 already. It applies the weights that belong to them,
+# and gets a *term* of all 50 outputs:
 
 # %% tags=["nbval-check-output"]
 with torch.no_grad():
@@ -247,19 +236,25 @@ with torch.no_grad():
     print("their sum is the whole:", torch.allclose(added, whole, atol=1e-5))
 
 # %% [markdown]
-# Outputs, then inputs, in turn: ranks meet behind each *second* layer, to add up. Megatron-LM splits
-# decoders like this (and calls the two *column* and *row parallel*).
+# So split the layers by outputs and by inputs in turn. Then ranks meet behind each *second* layer, to add
+# up their terms. A sum whose result every rank gets is an **all-reduce**. Megatron-LM splits decoders
+# like this, and calls the two *column* and *row parallel*. LeNet both ways, and two layers with a wide
+# middle, as each block of a decoder has them:
 
 # %% tags=["nbval-check-output"]
-for pairs in (False, True):
-    step = TensorParallel(network, two, pairs=pairs).step(images, digits)
-    print(f"pairs={pairs!s:5}: {step.barriers} barriers, {step.bytes_moved / 1e3:6.1f} kB")
+from torch import nn
 
-# %% [markdown]
-# Fewer barriers, and more bytes: a sum of `conv2`'s output goes round before it is pooled, and adding
-# up moves each number twice, where gathering moves it once. Neither is better before you know the link.
+wide = [nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 64)]
+for name, layers, x in (("LeNet", network, images), ("wide middle", wide, torch.randn(16, 64))):
+    for pairs in (False, True):
+        step = TensorParallel(layers, two, pairs=pairs).step(x, digits)
+        print(f"{name:11} pairs={pairs!s:5}: barriers {step.barriers}, {step.bytes_moved / 1e3:6.1f} kB")
 
 # %% [markdown] card="Data Parallelism"
+# In pairs there are fewer barriers. The bytes depend on the layers: what lies inside a pair is not sent.
+# That helps where the middle is wide, and hurts in LeNet, where all of `conv2`'s output goes round before
+# it is pooled.
+#
 # ## Data Parallelism
 #
 # The third way cuts no layer at all. Each rank has the whole network, a *replica*, and a share of the
@@ -275,16 +270,17 @@ total = {name: a.grad + b.grad for (name, _), (a, b) in zip(network.named_parame
 print("the sum is the gradient of all 16 images:", compare(total) < 2e-5)
 
 # %% [markdown]
-# A gradient is a mean over images, so the replicas' shares add up. This sum is the one thing that they
-# have to tell each other, and the one barrier of the step. Everything else they do alone.
+# The loss is a mean over all images. Each replica divides the mean over its own half by two, and the
+# gradients add up. This sum, an all-reduce, is the one thing that replicas have to tell each other, and
+# the one barrier of the step.
 
 # %%
 question("02.q7")
 
 # %% [markdown]
-# How the sum is made is up to you. One rank can collect all gradients, add them up and send the sum
-# back; D2L begins so. Or pieces go round a *ring*: n − 1 rounds to add them up, n − 1 to pass the sums
-# round.
+# There are many ways to an all-reduce. One rank can collect all gradients, add them up and send the sum
+# back; D2L begins so. Or each of *n* ranks cuts its gradients into *n* pieces, and they go round a
+# *ring*: *n* − 1 rounds to add them up, *n* − 1 to pass the sums on.
 
 # %%
 question("02.q8")
@@ -303,17 +299,16 @@ for reduce in (all_reduce_at_one, all_reduce):
           f"sent by ranks 0 to 3: {sent} MB")
 
 # %% [markdown]
-# The same bytes in all. But the rank in the middle sends twice as much as any rank of the ring, and the
-# others wait for it. Lesson 07 comes back to that.
+# The same bytes in all, $2(n-1)$ times the gradients. But rank 0, which collects them, sends $n/2$ times
+# as much as a rank of the ring, here twice as much, and the others wait for it.
 #
 # ## All three learn the same
 #
-# Enough counted; now train, in all three ways from the same weights. The images are digits that the
-# package draws; nothing is downloaded.
+# Now train, in all three ways from the same weights. The images are digits that the package draws;
+# nothing is downloaded.
 
 # %%
 def train(model):
-    """Thirty steps of Adam; returns the losses."""
     optimizer, losses = torch.optim.Adam(model.parameters(), lr=2e-3), []
     for x, y in zip(train_images.split(32), train_digits.split(32)):
         optimizer.zero_grad()
@@ -324,24 +319,13 @@ def train(model):
 
 train_images, train_digits = glyphs(960, seed=1)
 start = lenet()
-models = {
-    "network partitioning": Pipeline(copy.deepcopy(start), [6, 4], two, schedule="naive"),
-    "layer-wise partitioning": TensorParallel(start, two),
-    "data parallelism": DataParallel(copy.deepcopy(start), two),
+losses = {
+    "network partitioning": train(Pipeline(copy.deepcopy(start), [6, 4], two, schedule="naive")),
+    "layer-wise partitioning": train(TensorParallel(start, two)),
+    "data parallelism": train(DataParallel(copy.deepcopy(start), two)),
 }
-losses = {name: train(model) for name, model in models.items()}
-
-# %% [markdown]
-# The three curves, and how many of 300 new digits each network reads:
-
-# %%
-test_images, test_digits = glyphs(300, seed=2)
-with torch.no_grad():
-    right = {name: (model(test_images).argmax(1) == test_digits).sum() for name, model in models.items()}
-ends = "; ".join(f"{name} from {loss[0]:.2f} to {loss[-1]:.2f}, reads {right[name]} of 300"
-                 for name, loss in losses.items())
-print(ends.replace("; ", "\n"))
-draw.curves(range(1, 31), losses, xlabel="step", ylabel="loss", description=f"Loss: {ends}",
+ends = ", ".join(f"{name} from {loss[0]:.2f} to {loss[-1]:.2f}" for name, loss in losses.items())
+draw.curves(range(1, 31), losses, xlabel="step", ylabel="loss", description=f"Loss: {ends}.",
             markers=["layer-wise partitioning", "data parallelism"])
 
 # %% [markdown]
@@ -350,14 +334,14 @@ draw.curves(range(1, 31), losses, xlabel="step", ylabel="loss", description=f"Lo
 #
 # ## One table
 #
-# A guess first. With 16 images:
+# A guess first, for 16 images on two devices. You have both numbers already:
 
 # %%
 guess = predict("02.p2", None)
 guess
 
 # %% [markdown]
-# All three, 16 images, two devices:
+# All three, side by side:
 
 # %% tags=["nbval-check-output"]
 table = three_ways(network, images, digits, sizes=[6, 4], devices=two, pairs=False)
@@ -367,70 +351,58 @@ guess.against(table["data parallelism"].traffic.bytes_moved
 
 # %% [markdown]
 # Read it by columns. Data parallelism does not save a byte of weights; layer-wise partitioning halves
-# them; the cut behind `pool2` leaves most of them on one rank. Barriers are seven to one to none.
+# them; the cut behind `pool2` leaves most of them on one rank. It has no barrier, though; data parallelism
+# has one, layer-wise partitioning seven.
 #
 # ## Where the lines cross
 #
-# With $P$ parameters, $A$ numbers an image at the cut, $B$ images, on two devices:
+# Take $P$ parameters, $A$ numbers an image at the cut, $B$ images, two devices. The numbers moved in a
+# step are
 #
-# $$\text{cut: } 2AB \qquad \text{replicas: } 2(n-1)P = 2P \qquad \text{equal at } B = P/A.$$
+# $$\text{cut: } 2AB \qquad \text{replicas: } 2(n-1)P = 2P \qquad \text{equal at } B = P/A,$$
 #
-# One side grows with the images, the other with the weights. Use it:
+# as long as an activation and a gradient have equally many bytes. One side grows with the images, the
+# other with the weights. Use it:
 
 # %%
 question("02.q9")
 
 # %% [markdown]
-# For LeNet and `pool2` it is 129,068/800 = 161.3. Count on both sides of it:
+# For LeNet and `pool2` it is 129,068/800 = 161.3: there the lines of the first picture cross. (The
+# exercises count on both sides of it.) This is one reason why data parallelism is what people use while
+# the model fits, with batches as large as learning allows. The others begin where it does not fit.
+#
+# ## Bytes or barriers?
+#
+# Bytes are half of the cost. A message takes a *latency*, however short it is, and then its bytes over
+# the bandwidth. Messages that are under way together count once. Two links, with latencies that we
+# assume: PCIe 3.0 with 16 lanes, and gigabit Ethernet. The time of one step's messages, modelled:
 
 # %% tags=["nbval-check-output"]
-for n in (161, 162):
-    ways = three_ways(network, *glyphs(n), sizes=[6, 4], devices=two)
-    cut, whole = (ways[name].traffic.bytes_moved for name in ("network partitioning", "data parallelism"))
-    print(f"{n} images: cut {cut:,} bytes, replicas {whole:,} bytes")
+from d2lpart import Link
+
+links = {"PCIe": Link(latency=10e-6, bandwidth=16e9), "Ethernet": Link(latency=50e-6, bandwidth=125e6)}
+for label, link in links.items():
+    print(f"{label:9}", ", ".join(
+        f"{way.name} {1e6 * way.traffic.seconds(link):.0f} µs" for way in table.ways))
 
 # %% [markdown]
-# That is why data parallelism is what people use while the model fits, with batches as large as
-# learning allows, and why the others begin where it does not fit. What grows with the batch, once more:
+# On PCIe latency counts most: layer-wise partitioning has seven barriers and comes last, though it moves
+# about half the bytes of data parallelism. On Ethernet bytes count most, and data parallelism comes last.
+# (This model ignores overlap: in practice gradients travel while the backward still runs.)
+#
+# ## A decoder
+#
+# Now a network whose layers are alike, on four ranks: a decoder of eight blocks, with 16 samples of 32
+# bytes. Inside, a block is two pairs. Attention is split by its attention heads, the perceptron behind it
+# by its hidden units: each first layer by outputs, each second one by inputs. The last layer, the decoder's
+# *head*, is split by outputs. Before you read the table:
 
 # %%
 question("02.q10")
 
 # %% [markdown]
-# ## Bytes or barriers?
-#
-# A message takes a latency and its bytes over the bandwidth. In pairs or by outputs, that is the
-# question of which of the two is dear. Modelled, for the messages of one step (nothing overlaps):
-
-# %% tags=["nbval-check-output"]
-from d2lpart import Link
-
-links = {"16 GB/s, 10 µs": Link(1e-5, 16e9), "0.1 GB/s, 1 µs": Link(1e-6, 0.1e9)}
-in_pairs = three_ways(network, images, digits, sizes=[6, 4], devices=two)
-for label, link in links.items():
-    shown = [*table.ways, in_pairs["layer-wise partitioning"]]
-    times = [f"{1e6 * way.traffic.seconds(link):.0f} µs" for way in shown]
-    print(f"{label}: cut {times[0]}, by outputs {times[1]}, in pairs {times[3]}, replicas {times[2]}")
-
-# %% [markdown]
-# Inside layers, the first link asks how often you send: pairs are ahead. The second asks how much: now
-# they are behind, and the replicas, with the most bytes of all, come last.
-
-# %%
-question("02.q12")
-
-# %% [markdown]
-# ## A decoder
-#
-# LeNet is small and odd. Here are four ranks and a decoder of eight blocks, whose layers are alike, with 16
-# samples of 32 bytes. Its blocks are split by heads and by hidden units, each in a pair. Before you read
-# the table:
-
-# %%
-question("02.q11")
-
-# %% [markdown]
-# For the cut network, ten layers on four ranks: 3, 2, 2 and 3.
+# The cut network has its ten layers on four ranks: 3, 2, 2 and 3.
 
 # %% tags=["nbval-check-output"]
 from d2lpart import Decoder, corpus
@@ -439,24 +411,27 @@ decoder = Decoder(vocab_size=256, width=64, num_layers=8, num_heads=4, context=3
 tokens, targets = next(corpus().batches(batch_size=16, context=32))
 ways = three_ways(decoder, tokens, targets, sizes=[3, 2, 2, 3], devices=["cpu"] * 4)
 print("losses equal:", max(way.loss for way in ways.ways) - min(way.loss for way in ways.ways) < 1e-4)
+weights = sum(weight.numel() for weight in decoder.parameters())
+print(f"{weights:,} parameters, P/A = {weights / (32 * 64):.0f} samples")
 ways
 
 # %% [markdown]
-# The cut network moves least, and by far; a decoder is equally wide everywhere, so every cut is as cheap
-# as any other. Layer-wise partitioning has four barriers a block and now moves the most, more than the
-# replicas: it is used *inside* a machine, where links are fast. (Its ranks hold more than a quarter of the
-# weights, for the embedding is on each.) So why not always cut between layers?
+# With 16 samples the cut network moves the least, by far. Every cut is as wide as any other, so with *n*
+# ranks there are *n* − 1 equal cuts; the formula holds as it stands, and the replicas catch up at $P/A$
+# samples. Layer-wise partitioning has four barriers a block and moves the most: it is used *inside* a
+# machine, where links are fast. (Its ranks hold more than a quarter of the weights, for the embedding is
+# on each.) So why not always cut between layers?
 
 # %%
-question("02.q13")
+question("02.q11")
 
 # %% [markdown]
-# The one that sends least lets all but one rank wait, as in the timeline above. That is the bargain of this course: lesson 05
-# measures the waiting, lesson 06 takes most of it away.
+# The one that sends the least lets all ranks but one wait, as in the timeline above. Lesson 05 measures
+# the waiting, and lesson 06 takes most of it away.
 #
 # ## What breaks it
 #
-# Three mistakes, each shown. First, replicas that do not sum their gradients; after five steps their
+# Three mistakes, each shown. First, replicas that do not sum their gradients. After training their
 # weights differ:
 
 # %%
@@ -467,21 +442,15 @@ def alone(group, gradients):
 
 for reduce in (all_reduce, alone):
     model = DataParallel(copy.deepcopy(start), two, reduce=reduce)
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
-    for x, y in list(zip(train_images.split(32), train_digits.split(32)))[:5]:
-        optimizer.zero_grad()
-        model.step(x, y)
-        optimizer.step()
+    train(model)
     pairs = zip(*(replica.parameters() for replica in model.replicas))
     print(f"{reduce.__name__:10} largest difference {max((a - b).abs().max().item() for a, b in pairs):.1g}")
 
 # %% [markdown]
-# Second, a layer that looks at the whole mini-batch. A replica sees a part of it. Third, more ranks than
-# there are heads:
+# Second, a layer that looks at the whole mini-batch: a replica sees only a part of it. Third, more ranks
+# than a block has attention heads:
 
 # %% tags=["nbval-check-output"]
-from torch import nn
-
 for wrong in (
     lambda: DataParallel([nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)], two),
     lambda: TensorParallel(decoder, ["cpu"] * 5),
@@ -498,8 +467,7 @@ for wrong in (
 # take what torch has. For network partitioning `torch.distributed.pipelining`; for layer-wise
 # partitioning `torch.distributed.tensor.parallel`, with `ColwiseParallel` and `RowwiseParallel`; for data
 # parallelism `DistributedDataParallel`, which sends while the backward still runs, or `fully_shard`,
-# which also shares the weights out, and so does save memory. What they must send is what you have
-# counted; when they send it is their art.
+# which also shares the weights out, and so does save memory, for more messages.
 #
 # ## To remember
 #
@@ -507,9 +475,9 @@ for wrong in (
 #   partitioning, tensor parallelism), or the mini-batch (data parallelism).
 # - All three compute the same. They differ in what a rank holds, what it sends, and how often all wait.
 # - A cut moves $2AB$ numbers; replicas $2(n-1)P$, whatever the batch; layer-wise partitioning moves
-#   activations at every layer, with a barrier each, or one for each pair.
+#   activations at every layer or every pair of layers, forward and back, with a barrier each time.
 # - Data parallelism saves no memory for the weights. Layer-wise partitioning divides every layer, even
-#   the largest. Network partitioning sends least while the batch is small, and waits most.
+#   the largest. Network partitioning sends the least while the batch is small, and waits the most.
 # - Balance of memory is not balance of compute: in LeNet one layer holds 79% of the weights, and
 #   another does 90% of the work.
 #
@@ -518,5 +486,6 @@ for wrong in (
 #
 # **Read on.** D2L, [Training on Multiple
 # GPUs](https://d2l.ai/chapter_computational-performance/multiple-gpus.html), for the three ways and their
-# names. Shoeybi et al., [Megatron-LM](https://arxiv.org/abs/1909.08053), section 3, for the pairs. Patarasuk
+# names, and [Parameter Servers](https://d2l.ai/chapter_computational-performance/parameterserver.html), for
+# the link of 16 GB/s. Shoeybi et al., [Megatron-LM](https://arxiv.org/abs/1909.08053), section 3, for the pairs. Patarasuk
 # and Yuan, [Bandwidth optimal all-reduce](https://doi.org/10.1016/j.jpdc.2008.09.002), for the ring.
