@@ -61,7 +61,7 @@ def main() -> None:
     where["load_after"] = round(os.getloadavg()[0], 2)
     where["seconds"] = round(time.perf_counter() - start)
 
-    command = "make bench BENCH=quick" if options.quick else "make bench"
+    command = " ".join(["bench.py", *sys.argv[1:]]) if sys.argv[1:] else "make bench"
     (out / "RESULTS.md").write_text(report.page(where, found, command), "utf-8")
     content = report.as_json(where, found, raw)
     (out / "results.json").write_text(content, "utf-8")

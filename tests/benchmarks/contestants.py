@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,7 @@ from d2lpart.allocator import keep_freed_memory
 from d2lpart.microbatch import cross_entropy
 
 VOCABULARY = 256
+PATIENCE = timedelta(minutes=3)  # for a process whose partner has failed
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,11 @@ def torch_pipelining(setup: Setup, schedule: str, store: str) -> Work:
 
     if not dist.is_initialized():
         dist.init_process_group(
-            "gloo", init_method=f"file://{store}", rank=setup.process, world_size=setup.ranks
+            "gloo",
+            init_method=f"file://{store}",
+            rank=setup.process,
+            world_size=setup.ranks,
+            timeout=PATIENCE,
         )
     ends = [sum(setup.sizes()[:k]) for k in range(setup.ranks + 1)]
     layers = setup.model()[ends[setup.process] : ends[setup.process + 1]]
