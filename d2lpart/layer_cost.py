@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 Quartiles = tuple[float, float]
 
@@ -15,6 +16,15 @@ FIELD = {
     "I": "input_seconds",
     "W": "weight_seconds",
 }
+
+
+class TiedWeight(NamedTuple):
+    """A weight of a layer that an earlier layer has as well, and which counts there."""
+
+    layer: int  # the first that has it
+    position: int  # among the weights of that layer
+    parameters: int
+    trainable: int  # of these, how many want a gradient: all or none
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,9 @@ class LayerCost:
             number, a quarter more than the second.
         backward_spread: the same for the backwards.
         timing: where the seconds come from, in words; "" where there are none.
+        buffer_bytes: what a layer keeps beside its weights, such as the means of a BatchNorm. A
+            buffer that several layers share counts in the first of them.
+        tied: the weights that count in an earlier layer.
     """
 
     name: str
@@ -75,6 +88,8 @@ class LayerCost:
     forward_spread: Quartiles | None = None
     backward_spread: Quartiles | None = None
     timing: str = ""
+    buffer_bytes: int = 0
+    tied: tuple[TiedWeight, ...] = ()
 
     @property
     def backward_flops(self) -> int:

@@ -3,7 +3,6 @@
 All of it is true on fake tensors as well: bytes are counted by storage, operations by shape.
 """
 
-from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
+from d2lpart.charges import Charge
 from d2lpart.footprint import Footprint, Left
 from d2lpart.layer_cost import LayerCost
 from d2lpart.randomness import keyed_randomness, uses_randomness
@@ -42,7 +42,7 @@ class Entry(NamedTuple):
 
 
 def facts_of(
-    layer: nn.Module, inputs: Tensor, wants_gradient: bool, charged: Iterable[nn.Parameter]
+    layer: nn.Module, inputs: Tensor, wants_gradient: bool, charge: Charge
 ) -> tuple[LayerCost, Tensor]:
     """Return the cost of a layer without seconds, and its output.
 
@@ -50,7 +50,7 @@ def facts_of(
         layer: it takes and returns one tensor, in the mode that it is in.
         inputs: where the layer is.
         wants_gradient: whether anything before the layer learns.
-        charged: the parameters that count for this layer.
+        charge: what counts for this layer.
 
     Raises:
         ValueError: the layer returned something else than one tensor.
@@ -68,19 +68,20 @@ def facts_of(
             first_half = flops.get_total_flops()
             left = footprint.measure_left(entry, halves.held(), saved.let_go())
             halves.run_weights()
-    charged = list(charged)
     cost = LayerCost(
         name=type(layer).__name__,
-        parameters=sum(weight.numel() for weight in charged),
-        parameter_bytes=sum(weight.nbytes for weight in charged),
+        parameters=sum(weight.numel() for weight in charge.weights),
+        parameter_bytes=sum(weight.nbytes for weight in charge.weights),
         activation_bytes=held - entry.nbytes,
         boundary_bytes=output.nbytes,
         forward_flops=forward,
         waiting_bytes=left.total - entry.nbytes,
         gradient_bytes=left.gradients,
-        trainable=sum(weight.numel() for weight in charged if weight.requires_grad),
+        trainable=sum(weight.numel() for weight in charge.weights if weight.requires_grad),
         input_flops=first_half - forward,
         weight_flops=flops.get_total_flops() - first_half,
+        buffer_bytes=sum(buffer.nbytes for buffer in charge.buffers),
+        tied=charge.tied,
     )
     return cost, output.detach()
 

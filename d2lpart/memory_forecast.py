@@ -2,41 +2,17 @@
 
 from collections.abc import Sequence
 from math import ceil
-from typing import Protocol
 
 from d2lpart.held import StageBytes, peak_held
+from d2lpart.layer_cost import LayerCost
 from d2lpart.ledger import Ledger, Ledgers
 from d2lpart.memory_formulas import ADAM_FP32, BytesPerParameter
 from d2lpart.partitioning import Partition
 from d2lpart.schedule import Schedule
 
 
-class LayerBytes(Protocol):
-    """What a layer of a profile tells about its memory; `LayerCost` does."""
-
-    @property
-    def parameters(self) -> int:
-        """How many weights the layer has."""
-
-    @property
-    def activation_bytes(self) -> int:
-        """What it holds for the backward, its input aside."""
-
-    @property
-    def waiting_bytes(self) -> int:
-        """What it holds between I and W, its input aside."""
-
-    @property
-    def gradient_bytes(self) -> int:
-        """The gradients among these."""
-
-    @property
-    def boundary_bytes(self) -> int:
-        """The size of its output."""
-
-
 def predict_memory(
-    costs: Sequence[LayerBytes],
+    costs: Sequence[LayerCost],
     partition: Partition | Sequence[int],
     schedule: Schedule,
     *,
@@ -50,8 +26,11 @@ def predict_memory(
 
     A stage holds, of each micro-batch in flight, its input and what its layers keep for the
     backward; the last one also what the loss keeps. With `recompute` it holds its input alone, and
-    the rest while the micro-batch runs backward. A weight that several layers share counts in the
-    first of them.
+    the rest while the micro-batch runs backward.
+
+    Buffers count as weights. Frozen weights have neither gradients nor optimizer. A weight that
+    several layers share counts on the rank of the first of them, which its optimizer belongs to;
+    every other rank that uses it holds a shadow of it, and for a moment the shadow's gradient.
 
     Args:
         costs: `profile(layers, microbatch)`, taken on an input of one micro-batch.
@@ -68,10 +47,7 @@ def predict_memory(
         ValueError: partition, schedule and costs do not fit together.
 
     >>> from d2lpart import build_schedule
-    >>> from types import SimpleNamespace
-    >>> layer = SimpleNamespace(
-    ...     parameters=10**6, activation_bytes=300_000, waiting_bytes=0, gradient_bytes=0,
-    ...     boundary_bytes=100_000)
+    >>> layer = LayerCost("Block", 10**6, 4 * 10**6, 300_000, 100_000, 0, trainable=10**6)
     >>> print(predict_memory([layer] * 4, [2, 2], build_schedule("1f1b", 2, 4)))
     2 ledgers, computed, in MB (1 MB = 0.954 MiB)
               weights  gradients  optimizer activations      total
@@ -92,26 +68,85 @@ def predict_memory(
     ledgers = []
     for rank in range(schedule.num_ranks):
         own = schedule.stages_of(rank)
-        number = sum(costs[layer].parameters for stage in own for layer in cut.stages[stage])
+        layers = [layer for stage in own for layer in cut.stages[stage]]
         held = peak_held(schedule, rank, {stage: stages[stage] for stage in own})
         held += input_bytes if 0 in own else 0
-        weights, gradients, optimizer = (ceil(number * nbytes) for nbytes in recipe)
-        ledgers.append(Ledger(weights, gradients, optimizer, ceil(held)))
+        ledgers.append(Ledger(*_state(costs, layers, recipe), ceil(held)))
     return Ledgers(ledgers, capacity)
 
 
+def layer_needs(
+    costs: Sequence[LayerCost],
+    schedule: Schedule,
+    *,
+    recipe: BytesPerParameter = ADAM_FP32,
+    input_bytes: int = 0,
+) -> tuple[list[int], list[int]]:
+    """Return bytes for each layer, as `partition` takes them: once, and for each micro-batch held.
+
+    Where there are several ranks, each layer counts as if it were alone on one: a tied weight is a
+    shadow. What a split backward holds otherwise between its halves is not told. In both the
+    ledgers of `predict_memory` are exact.
+
+    Args:
+        costs: `profile(layers, microbatch)`.
+        schedule: of the pipeline.
+        recipe: bytes for each parameter.
+        input_bytes: of the whole mini-batch, which lies with the first layer.
+    """
+    places = range(len(costs))
+    together = places if schedule.num_ranks == 1 else ()
+    once = [sum(_state(costs, [layer], recipe, beside=together)) for layer in places]
+    once[0] += input_bytes
+    loss_bytes = costs[-1].boundary_bytes
+    return once, [_whole(costs, range(layer, layer + 1), loss_bytes) for layer in places]
+
+
+def _state(
+    costs: Sequence[LayerCost],
+    layers: Sequence[int],
+    recipe: BytesPerParameter,
+    beside: Sequence[int] = (),
+) -> tuple[int, int, int]:
+    """Return bytes of weights, gradients and optimizer of layers; tied to `beside` is no shadow."""
+    shadows = {
+        tied
+        for layer in layers
+        for tied in costs[layer].tied
+        if tied.layer not in layers and tied.layer not in beside
+    }
+    learned = sum(costs[layer].trainable for layer in layers)
+    number = sum(costs[layer].parameters for layer in layers)
+    number += sum(tied.parameters for tied in shadows)
+    gradients = learned + sum(tied.trainable for tied in shadows)
+    buffers = sum(costs[layer].buffer_bytes for layer in layers)
+    return (
+        ceil(number * recipe.weights) + buffers,
+        ceil(gradients * recipe.gradients),
+        ceil(learned * recipe.optimizer),
+    )
+
+
+def _inputs(costs: Sequence[LayerCost], layers: range) -> list[int]:
+    """Return the size of each layer's input; the first one's is a part of the mini-batch."""
+    return [costs[layer - 1].boundary_bytes if layer else 0 for layer in layers]
+
+
+def _whole(costs: Sequence[LayerCost], layers: range, loss_bytes: int) -> int:
+    """Return what layers hold of one micro-batch from its forward on, their inputs included."""
+    held = sum(_inputs(costs, layers)) + sum(costs[layer].activation_bytes for layer in layers)
+    return held + (loss_bytes if layers.stop == len(costs) else 0)
+
+
 def _stage_bytes(
-    costs: Sequence[LayerBytes], layers: range, loss_bytes: int, recompute: bool, split: bool
+    costs: Sequence[LayerCost], layers: range, loss_bytes: int, recompute: bool, split: bool
 ) -> StageBytes:
     """Return what a stage holds of one micro-batch; `split`: I and W follow, in place of B.
 
-    The input of the first stage is a part of the mini-batch, and lies there anyway. I lets go of
-    what W does not need at its end, when the gradients that wait for W are there already.
+    I lets go of what W does not need at its end, when the gradients that wait for W are there
+    already.
     """
-    inputs = [costs[layer - 1].boundary_bytes if layer else 0 for layer in layers]
-    whole = sum(inputs) + sum(costs[layer].activation_bytes for layer in layers)
+    inputs, whole = _inputs(costs, layers), _whole(costs, layers, loss_bytes)
     waiting = sum(inputs) + sum(costs[layer].waiting_bytes for layer in layers)
-    if layers.stop == len(costs):
-        whole += loss_bytes
     gradients = sum(costs[layer].gradient_bytes for layer in layers) if split else 0
     return StageBytes(inputs[0] if recompute else whole, whole + gradients, waiting)

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from d2lpart.charges import Charge, charges
 from d2lpart.checks import check_layers
 from d2lpart.hardware import as_device, threads_per_rank
 from d2lpart.layer_cost import SPLIT_F, LayerCost, Quartiles
@@ -34,8 +35,9 @@ def profile(
     Each layer gets the detached output of the one before, in the mode (training or evaluation)
     that it is in. First it is looked at: weights, bytes, operations. Then all layers are timed, in
     sequence as in a step: forwards from the first to the last, backwards from the last to the
-    first, with two micro-batches in flight; once to warm up, then `passes` times with B and as often
-    with I and W. The seconds are medians. On CUDA they are those between events in the stream.
+    first, with two micro-batches in flight; once to warm up, then `passes` times with B and as
+    often with I and W. The seconds are medians. On CUDA they are those between events in the
+    stream.
     Weights have gradients already, to which the new ones are added. A layer's input wants a
     gradient if a layer before it learns.
 
@@ -75,7 +77,7 @@ def profile(
     layers = list(layers)
     check_layers(layers)
     _check(sample, targets, loss_fn, ranks=ranks, passes=passes)
-    charged, wants = _charges(layers), _wants(layers)
+    charged, wants = charges(layers), _wants(layers)
     if _on_meta(layers, sample, device):
         with without_numbers(layers), torch.enable_grad():
             return _facts(layers, fake(sample), charged, wants)[0]
@@ -133,16 +135,6 @@ def _check(sample: object, targets: object, loss_fn: object, **counts: object) -
             raise ValueError(f"{name} is {count!r}: give a whole number, at least 1")
 
 
-def _charges(layers: Sequence[nn.Module]) -> list[list[nn.Parameter]]:
-    """Return for each layer the parameters that count for it: those that no earlier one has."""
-    counted: set[nn.Parameter] = set()
-    charged = []
-    for layer in layers:
-        charged.append([weight for weight in layer.parameters() if weight not in counted])
-        counted.update(charged[-1])
-    return charged
-
-
 def _wants(layers: Sequence[nn.Module]) -> list[bool]:
     """Say for each layer whether its input wants a gradient: whether a layer before it learns."""
     learns = [any(weight.requires_grad for weight in layer.parameters()) for layer in layers]
@@ -160,7 +152,7 @@ def _on_meta(
 def _facts(
     layers: Sequence[nn.Module],
     sample: Tensor,
-    charged: Sequence[Sequence[nn.Parameter]],
+    charged: Sequence[Charge],
     wants: Sequence[bool],
     place: torch.device | None = None,
 ) -> tuple[list[LayerCost], list[torch.device]]:

@@ -9,7 +9,7 @@ from torch import nn
 from d2lpart.forecasting import forecast
 from d2lpart.layer_cost import LayerCost, at_rate
 from d2lpart.ledger import Ledgers
-from d2lpart.memory_forecast import predict_memory
+from d2lpart.memory_forecast import layer_needs, predict_memory
 from d2lpart.memory_formulas import ADAM_FP32, ADAM_MIXED, BytesPerParameter
 from d2lpart.model_choice import Choice
 from d2lpart.orders import build_schedule
@@ -18,7 +18,6 @@ from d2lpart.profiler import profile
 from d2lpart.schedule import Schedule
 from d2lpart.simulator import FREE
 from d2lpart.span import Link
-from d2lpart.split_memory import layer_needs, with_shadows
 from d2lpart.split_report import MicroBatch, SplitReport
 
 RATE = 156e12  # FLOP/s
@@ -74,20 +73,19 @@ def split_model(
     _check(places, rate, measure, precision)
     order = build_schedule(schedule, len(places), num_microbatches, chunks=chunks)
     size = MicroBatch(samples, context or choice.context)
-    layers, costs, precision = _costs(choice, order, places, size, rate, measure, precision)
+    costs, precision = _costs(choice, order, places, size, rate, measure, precision)
     recipe = PRECISIONS[precision][1]
     input_bytes = num_microbatches * size.tokens * TOKEN_BYTES
     limits = None if capacity is None else [capacity] * len(places)
 
     def memory_of(cut: Partition) -> Ledgers:
-        memory = predict_memory(
+        return predict_memory(
             costs, cut, order, recipe=recipe, input_bytes=input_bytes, capacity=limits
         )
-        return with_shadows(memory, layers, cut, order, recipe)
 
     cut = _fastest(costs, order, link)
     if capacity is not None and memory_of(cut).too_full:
-        needs = layer_needs(layers, costs, order, recipe, input_bytes)
+        needs = layer_needs(costs, order, recipe=recipe, input_bytes=input_bytes)
         cut = _fitting(costs, order, link, capacity, needs) or cut
     return SplitReport(
         model=choice.name,
@@ -133,7 +131,7 @@ def _fitting(
     order: Schedule,
     link: Link,
     capacity: float,
-    needs: tuple[list[float], list[float]],
+    needs: tuple[list[int], list[int]],
 ) -> Partition | None:
     """Return the fastest partition whose stages fit; None where it is not known whether one does.
 
@@ -169,8 +167,8 @@ def _costs(
     rate: float | None,
     measure: bool,
     precision: str | None,
-) -> tuple[list[nn.Module], list[LayerCost], str]:
-    """Return the layers, their costs, measured or computed, and in which precision."""
+) -> tuple[list[LayerCost], str]:
+    """Return the costs of the layers, measured or computed, and in which precision."""
 
     def build(device: str, precision: str) -> tuple[list[nn.Module], torch.Tensor]:
         layers = choice.layers(device, PRECISIONS[precision][0])
@@ -184,7 +182,7 @@ def _costs(
         flops = sum(cost.forward_flops + cost.backward_flops for cost in facts)
         measure = flops <= MEASURABLE.get(places[0].type, 0.0)
     if not measure:
-        return layers, at_rate(facts, rate or RATE), on_paper
+        return at_rate(facts, rate or RATE), on_paper
     precision = precision or "fp32"
     layers, sample = build(str(places[0]), precision)
-    return layers, profile(layers, sample, targets=sample, ranks=len(places)), precision
+    return profile(layers, sample, targets=sample, ranks=len(places)), precision

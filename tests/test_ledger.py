@@ -1,7 +1,6 @@
 """The ledger: what it adds up and shows, the published figures by formula, and a profile's."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -11,6 +10,7 @@ from matplotlib.colors import to_rgba
 from d2lpart import draw
 from d2lpart.draw_ledger import LOOKS, TOO_MUCH
 from d2lpart.held import StageBytes, peak_held, whole
+from d2lpart.layer_cost import LayerCost
 from d2lpart.ledger import ITEMS, Ledger, Ledgers
 from d2lpart.memory_forecast import predict_memory
 from d2lpart.memory_formulas import (
@@ -306,13 +306,10 @@ def test_sizes_that_cannot_be(call, message):
 
 
 def cost(parameters=10, activation=100, boundary=7, waiting=60, gradient=50):
-    return SimpleNamespace(
-        parameters=parameters,
-        activation_bytes=activation,
-        boundary_bytes=boundary,
-        waiting_bytes=waiting,
-        gradient_bytes=gradient,
-    )
+    return LayerCost(
+        "Layer", parameters, 4 * parameters, activation, boundary, 0,
+        waiting_bytes=waiting, gradient_bytes=gradient, trainable=parameters,
+    )  # fmt: skip
 
 
 def test_a_stage_holds_its_input_its_layers_and_the_loss():
