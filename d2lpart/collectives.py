@@ -199,7 +199,11 @@ def reduce_scatter(
 
 
 def _sum_round(group: Group, pieces: list[list[Tensor]]) -> list[Tensor]:
-    """Give each rank r the sum of all ranks' piece r; `pieces[rank]` is overwritten."""
+    """Give each rank r the sum of all ranks' piece r; `pieces[rank]` is overwritten.
+
+    In turn t rank r passes on piece r − t: at first its own, then what came the turn before with
+    its own added. So in the last turn, n − 1, piece r comes to rank r, with all others' in it.
+    """
     n = len(group)
     for turn in range(1, n):
         arrived = group.pass_on([pieces[rank][(rank - turn) % n] for rank in range(n)])
@@ -210,7 +214,7 @@ def _sum_round(group: Group, pieces: list[list[Tensor]]) -> list[Tensor]:
 
 
 def _pass_round(group: Group, tensors: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Give each rank all ranks' tensors, in their order."""
+    """Give each rank all ranks' tensors, in their order: it passes on what it got last."""
     n = len(group)
     known = [{rank: tensor} for rank, tensor in enumerate(tensors)]
     for turn in range(n - 1):

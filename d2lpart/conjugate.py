@@ -63,7 +63,10 @@ def _nothing(tensors: Tensors) -> Tensors:
 
 
 class _Both(Function):
-    """Two collectives, one for each direction."""
+    """Two collectives, one for each direction: a node of the graph with one input a rank.
+
+    Its backward is called once, when the gradients of all ranks are there, and exchanges them.
+    """
 
     @staticmethod
     def run(ahead: Collective, back: Collective, tensors: Tensors) -> list[Tensor]:

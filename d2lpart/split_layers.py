@@ -86,14 +86,11 @@ class Split(nn.Module):
         """
         first = self.parts[0]
         for name, tensor in (*first.named_parameters(), *first.named_buffers()):
-            if name not in self.shares:
-                tensors = [tensor]
-            else:
-                tensors = [getattr(part, name) for part in self.parts]
-            values = [value for value in map(read, tensors) if value is not None]
+            shares = self.shares.get(name)
+            tensors = [getattr(part, name) for part in self.parts] if shares else [tensor]
+            values = [value.to(tensor.device) for value in map(read, tensors) if value is not None]
             if values:
-                home = [value.to(tensor.device) for value in values]
-                yield name, self.shares[name].join(home) if name in self.shares else home[0]
+                yield name, shares.join(values) if shares else values[0]
 
 
 def _tell_sizes(part: nn.Module) -> None:

@@ -1,5 +1,16 @@
 """TensorParallel: layers split inside, over all ranks. D2L calls it layer-wise partitioning.
 
+Between layers a value is whole (each rank has all of it) or shared (each rank has some channels).
+The constructor goes through the layers once and puts together a program: what the ranks exchange
+before a layer follows from the layer, and from how its input is shared.
+
+    | layer                            | input whole       | input shared                         |
+    | linear or convolution            | copied, ByOutputs | ByInputs in pairs; spread, ByOutputs |
+    | each number or channel by itself | OnEveryRank       | OnEveryRank; its output is shared    |
+    | any other                        | OnEveryRank       | gathered, OnEveryRank                |
+
+A decoder's block and head take whole values, and have their own splits (`split_layers`).
+
 In earnest, use `torch.distributed.tensor.parallel`: `parallelize_module` with `ColwiseParallel` and
 `RowwiseParallel`, which do on DTensors and between processes what is written out here in one.
 """
@@ -31,10 +42,12 @@ from d2lpart.split_layers import (
 )
 
 ALIKE = (
-    *(nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Identity),
-    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d),  # refused unless they drop nothing
-)
+    nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Identity,
+    nn.Dropout, nn.Dropout1d, nn.Dropout2d,  # refused unless they drop nothing
+)  # fmt: skip
+"""Layers that treat each number by itself."""
 BY_CHANNEL = (nn.AvgPool1d, nn.AvgPool2d, nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveAvgPool2d)
+"""Layers that treat each channel by itself."""
 CHANNELS, LAST = 1, -1  # the dimension along which a value is shared
 
 
@@ -122,6 +135,7 @@ class TensorParallel(nn.Module):
     def _split_linear(
         self, layer: Linear, shared: _Shared | None
     ) -> tuple[nn.Module, _Shared | None]:
+        """Split by inputs where it completes a pair, else by outputs."""
         dim = LAST if isinstance(layer, nn.Linear) else CHANNELS
         outputs, inputs = layer.weight.shape[:2]
         if self.pairs and shared and shared.dim == dim:
@@ -139,7 +153,7 @@ class TensorParallel(nn.Module):
         return self._outputs(inputs)[0]
 
     def _outputs(self, inputs: Tensor) -> list[Tensor]:
-        check_copyable(
+        check_copyable(  # once more: a dropout may have been switched on since
             [split.parts[0] if isinstance(split, Split) else split for split in self.children()]
         )
         values = [inputs.detach().to(device) for device in self.group.devices]
