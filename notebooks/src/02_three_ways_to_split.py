@@ -334,7 +334,7 @@ draw.curves(range(1, 31), losses, xlabel="step", ylabel="loss", description=f"Lo
 #
 # ## One table
 #
-# A guess first, for 16 images on two devices. You have both numbers already:
+# A guess first. You can work it out from what you have:
 
 # %%
 guess = predict("02.p2", None)
