@@ -1,6 +1,7 @@
 """Lesson 03: splitting a transformer decoder; its exercises that are judged by their outputs.
 
-The two whose functions have to be watched at work are in `lesson_03_by_hand`.
+Those on messages are in `lesson_03_messages`; the two whose functions have to be watched at work in
+`lesson_03_by_hand`.
 """
 
 import random
@@ -8,6 +9,12 @@ from collections.abc import Iterator, Sequence
 
 from d2lpart.course.exercise import Exercise, Misconception
 from d2lpart.course.lesson_03_by_hand import SPLIT_BACKWARD, TIED_STEP
+from d2lpart.course.lesson_03_messages import (
+    BACKWARD_MESSAGES,
+    BYTES_MOVED,
+    stage_counts,
+    stages_have,
+)
 
 
 def events(num_stages: int) -> list[str]:
@@ -32,18 +39,11 @@ def _from_one(num_stages: int) -> list[str]:
     return [f"{int(event[:-2]) + 1}{event[-2:]}" for event in events(num_stages)]
 
 
-def _stage_counts(rng: random.Random) -> Iterator[tuple[int]]:
-    for num_stages in range(1, 6):
-        yield (num_stages,)
-    for _ in range(3):
-        yield (rng.randint(6, 12),)
-
-
 EVENTS = Exercise(
     "03.1",
     "The order of events",
     events,
-    cases=_stage_counts,
+    cases=stage_counts,
     misconceptions=[
         Misconception(
             _same_order,
@@ -69,140 +69,9 @@ EVENTS = Exercise(
         ),
     ],
     otherwise=lambda p: (
-        f"{p} stages have {2 * p} actions: {p} times F, then {p} times B. Which B can start first?"
+        f"{stages_have(p)} {2 * p} actions: {p} times F, then {p} times B. Which B can start first?"
     ),
     example=(2,),
-)
-
-
-def backward_messages(num_stages: int) -> list[tuple[int, int]]:
-    """The messages of the backward pass as (from stage, to stage), in the order of sending."""
-    return [(stage, stage - 1) for stage in range(num_stages - 1, 0, -1)]
-
-
-def _forward_messages(num_stages: int) -> list[tuple[int, int]]:
-    return [(stage, stage + 1) for stage in range(num_stages - 1)]
-
-
-def _front_first(num_stages: int) -> list[tuple[int, int]]:
-    return [(stage, stage - 1) for stage in range(1, num_stages)]
-
-
-def _one_a_stage(num_stages: int) -> list[tuple[int, int]]:
-    return [(stage, stage - 1) for stage in reversed(range(num_stages))]
-
-
-def _from_the_loss(num_stages: int) -> list[tuple[int, int]]:
-    return [(num_stages - 1, stage) for stage in reversed(range(num_stages - 1))]
-
-
-BACKWARD_MESSAGES = Exercise(
-    "03.2",
-    "The messages of the backward pass",
-    backward_messages,
-    cases=_stage_counts,
-    misconceptions=[
-        Misconception(
-            _forward_messages,
-            lambda p: (
-                f"Those are the {p - 1} activations. A gradient goes the other way, from the stage "
-                f"that received to the stage that sent."
-            ),
-        ),
-        Misconception(
-            _front_first,
-            lambda p: (
-                f"The right {p - 1} messages, but stage 1 cannot send first: it has nothing before "
-                f"stage 2 has sent. The first one leaves stage {p - 1}."
-            ),
-        ),
-        Misconception(
-            _one_a_stage,
-            lambda p: (
-                f"You send {p} messages over {p - 1} cuts: there is no stage before stage 0, and "
-                f"token numbers want no gradient."
-            ),
-        ),
-        Misconception(
-            _from_the_loss,
-            lambda p: (
-                f"Stage {p - 1} knows the gradient of its own input alone. What stage 0 needs, "
-                f"stage 1 has to compute."
-            ),
-        ),
-    ],
-    otherwise=lambda p: f"{p} stages have {p - 1} cuts. Who has the first gradient of an input?",
-    example=(3,),
-)
-
-
-def bytes_moved(
-    batch: int, positions: int, width: int, num_stages: int, bytes_per_number: int
-) -> int:
-    """The bytes that cross in one step, if one activation is (batch, positions, width)."""
-    return 2 * (num_stages - 1) * batch * positions * width * bytes_per_number
-
-
-def _one_way(*sizes: int) -> int:
-    return bytes_moved(*sizes) // 2
-
-
-def _cut_a_stage(
-    batch: int, positions: int, width: int, num_stages: int, bytes_per_number: int
-) -> int:
-    return bytes_moved(batch, positions, width, num_stages + 1, bytes_per_number)
-
-
-def _numbers(batch: int, positions: int, width: int, num_stages: int, bytes_per_number: int) -> int:
-    return bytes_moved(batch, positions, width, num_stages, 1)
-
-
-def _one_sample(
-    batch: int, positions: int, width: int, num_stages: int, bytes_per_number: int
-) -> int:
-    return bytes_moved(1, positions, width, num_stages, bytes_per_number)
-
-
-def _sizes(rng: random.Random) -> Iterator[tuple[int, int, int, int, int]]:
-    yield 2, 3, 4, 2, 4
-    yield 2, 3, 4, 1, 4
-    yield 2, 3, 4, 3, 2
-    for _ in range(8):
-        sizes = (rng.randint(1, 64), rng.randint(1, 512), 64 * rng.randint(1, 16))
-        yield *sizes, rng.randint(1, 12), rng.choice([2, 4])
-
-
-BYTES_MOVED = Exercise(
-    "03.3",
-    "The bytes of one step",
-    bytes_moved,
-    cases=_sizes,
-    misconceptions=[
-        Misconception(
-            _one_way,
-            lambda *sizes: (
-                f"That is the forward, {_one_way(*sizes)} bytes; as many come back as gradients."
-            ),
-        ),
-        Misconception(
-            _cut_a_stage,
-            lambda b, t, c, p, n: (
-                f"{p} stages have {p - 1} cuts: nothing crosses behind the last stage."
-            ),
-        ),
-        Misconception(
-            _numbers,
-            lambda b, t, c, p, n: f"You count numbers; each of them takes {n} bytes.",
-        ),
-        Misconception(
-            _one_sample,
-            lambda b, t, c, p, n: f"That is one sample; the mini-batch has {b}.",
-        ),
-    ],
-    otherwise=lambda b, t, c, p, n: (
-        f"One message has {b} × {t} × {c} numbers; how many messages do {p} stages send?"
-    ),
-    example=(8, 32, 64, 4, 4),
 )
 
 

@@ -170,6 +170,31 @@ def backward_messages(num_stages):
     return [(last, s) for s in range(last - 1, -1, -1)]
 
 
+# %% tags=["wrong-answer"]
+# EXERCISE: 03.2
+# MISCONCEPTION: a pair names the receiver first
+# EXPECT: a pair begins with the stage that sends
+def backward_messages(num_stages):
+    return [(s - 1, s) for s in range(num_stages - 1, 0, -1)]
+
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 03.2
+# MISCONCEPTION: lists the activations as well
+# EXPECT: List those with gradients
+def backward_messages(num_stages):
+    cuts = range(1, num_stages)
+    return [(s - 1, s) for s in cuts] + [(s, s - 1) for s in reversed(cuts)]
+
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 03.2
+# MISCONCEPTION: counts stages from 1
+# EXPECT: Stages count from 0
+def backward_messages(num_stages):
+    return [(s, s - 1) for s in range(num_stages, 1, -1)]
+
+
 # %% tags=["right-answer"]
 # EXERCISE: 03.2
 def backward_messages(num_stages):
@@ -238,6 +263,14 @@ def bytes_moved(batch, positions, width, num_stages, bytes_per_number):
 # EXPECT: You count numbers
 def bytes_moved(batch, positions, width, num_stages, bytes_per_number):
     return 2 * (num_stages - 1) * batch * positions * width
+
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 03.3
+# MISCONCEPTION: a gradient is always sent in 4 bytes a number
+# EXPECT: It has 2, as its activation has
+def bytes_moved(batch, positions, width, num_stages, bytes_per_number):
+    return (num_stages - 1) * batch * positions * width * (bytes_per_number + 4)
 
 
 # %% tags=["right-answer"]
