@@ -41,10 +41,6 @@ def _whole_part() -> str:
     )
 
 
-def _starts(stage: int) -> str:
-    return f"with F = 1 s and B = 2 s, {stage}B0 starts at {facts.starts(f'{stage}B0'):g} s"
-
-
 def _falling() -> str:
     first, last = facts.losses_without_sending_back()
     return f"in 10 steps of a small decoder cut in two, from {first:.2f} to {last:.2f}"
@@ -62,30 +58,34 @@ _QUESTIONS: list[BaseQuestion] = [
         },
         answer="b",
     ),
-    Question(
+    Ordering(
         "03.q2",
-        "Four stages, and 3F0 has just given the loss. Which action comes next?",
+        "Two stages on two workers, one mini-batch in one piece. Bring the events of one step into "
+        "order:",
         {
-            "a": Option(
-                "0B0: the backward takes the stages in the same order as the forward.",
-                lambda: (
-                    f"0B0 has no gradient to start from before 1B0 has sent one; "
-                    f"{_starts(0)}, as the last of {len(facts.naive_step().spans)} actions."
-                ),
-            ),
-            "b": Option(
-                "3B0: the backward starts where the loss is.",
-                lambda: f"Right behind the loss: {_starts(3)}, and from there it runs to stage 0.",
-            ),
-            "c": Option(
-                "0B0, 1B0, 2B0 and 3B0 at once: each stage has seen its forward.",
-                lambda: (
-                    f"Three of them still lack the gradient of their output: {_starts(2)}, "
-                    f"when 3B0 has ended."
-                ),
-            ),
+            "a": "the gradient of the activation is sent",
+            "b": "stage 0 runs its backward",
+            "c": "stage 1 runs its forward and computes the loss",
+            "d": "stage 0 runs its forward",
+            "e": "stage 1 runs its backward",
+            "f": "the activation is sent",
         },
-        answer="b",
+        answer="dfceab",
+        because={
+            ("e", "b"): lambda: (
+                f"The loss is on stage 1, so its backward comes first: with F = 1 s and B = 2 s, "
+                f"1B0 starts at {facts.starts('1B0', 2):g} s, 0B0 at {facts.starts('0B0', 2):g} s."
+            ),
+            ("f", "c"): "Stage 1 computes with what stage 0 has sent: 1 message comes first.",
+            ("a", "b"): "Stage 0 starts from the gradient of its output, which 1 message brings.",
+            ("d", "f"): "Stage 0 sends what its forward has made: 1 forward comes first.",
+            ("e", "a"): "Stage 1 sends what its backward has made: 1 backward comes first.",
+            ("c", "e"): "A backward starts from a loss, and there is none before 1F0.",
+        },
+        explain=lambda: (
+            f"{len(facts.naive_step(2).spans)} actions and {facts.messages(2)} messages, none of "
+            f"which can begin before the one in front of it has ended."
+        ),
     ),
     messages_of(4),
     NumberQuestion(
@@ -220,37 +220,8 @@ _QUESTIONS: list[BaseQuestion] = [
         answer="a",
     ),
     mean_loss((2.0, 4.0), (100, 300)),
-    Ordering(
-        "03.q12",
-        "Two stages on two workers, one mini-batch in one piece. Bring the events of one step into "
-        "order:",
-        {
-            "a": "the gradient of the activation is sent",
-            "b": "stage 0 runs its backward",
-            "c": "stage 1 runs its forward and computes the loss",
-            "d": "stage 0 runs its forward",
-            "e": "stage 1 runs its backward",
-            "f": "the activation is sent",
-        },
-        answer="dfceab",
-        because={
-            ("e", "b"): lambda: (
-                f"The loss is on stage 1, so its backward comes first: with F = 1 s and B = 2 s, "
-                f"1B0 starts at {facts.starts('1B0', 2):g} s, 0B0 at {facts.starts('0B0', 2):g} s."
-            ),
-            ("f", "c"): "Stage 1 computes with what stage 0 has sent: 1 message comes first.",
-            ("a", "b"): "Stage 0 starts from the gradient of its output, which 1 message brings.",
-            ("d", "f"): "Stage 0 sends what its forward has made: 1 forward comes first.",
-            ("e", "a"): "Stage 1 sends what its backward has made: 1 backward comes first.",
-            ("c", "e"): "A backward starts from a loss, and there is none before 1F0.",
-        },
-        explain=lambda: (
-            f"{len(facts.naive_step(2).spans)} actions and {facts.messages(2)} messages, none of "
-            f"which can begin before the one in front of it has ended."
-        ),
-    ),
     Several(
-        "03.q13",
+        "03.q12",
         "Which of these cross the cut between two stages in a step? Tick all that do.",
         {
             "a": Option(

@@ -21,14 +21,14 @@ HELP: dict[str, Help] = {
     ),
     "03.q2": Help(
         (
-            "A backward needs the gradient of its stage's output. Who has one to start with?",
-            "The loss is the output of the last stage.",
-            "Every other stage waits for the gradient from the stage behind it.",
+            "Begin with what needs nothing from anybody.",
+            "What crosses the cut first, and what is computed from it?",
+            "The loss turns the direction: stage 1 goes back first, then a gradient crosses.",
         ),
         lambda: (
-            f"Three stages, F = 1 s and B = 2 s: 2F0 ends at 3 s, 2B0 starts at "
-            f"{facts.starts('2B0', 3):g} s, 1B0 at {facts.starts('1B0', 3):g} s, 0B0 at "
-            f"{facts.starts('0B0', 3):g} s."
+            f"Three stages: three forwards with two activations sent between them, the loss, three "
+            f"backwards with two gradients: {len(facts.naive_step(3).spans)} actions and "
+            f"{facts.messages(3)} messages."
         ),
     ),
     "03.q3": Help(
@@ -128,18 +128,6 @@ HELP: dict[str, Help] = {
         lambda: f"1.0 over 10 targets and 3.0 over 30: (10 + 90)/40 = {(10 + 90) / 40:g}.",
     ),
     "03.q12": Help(
-        (
-            "Begin with what needs nothing from anybody.",
-            "What crosses the cut first, and what is computed from it?",
-            "The loss turns the direction: stage 1 goes back first, then a gradient crosses.",
-        ),
-        lambda: (
-            f"Three stages: three forwards with two activations sent between them, the loss, three "
-            f"backwards with two gradients: {len(facts.naive_step(3).spans)} actions and "
-            f"{facts.messages(3)} messages."
-        ),
-    ),
-    "03.q13": Help(
         (
             "What does the stage behind the cut need to compute? And the one before it?",
             "Weights belong to one stage. Does another one ever use them?",

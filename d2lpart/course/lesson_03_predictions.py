@@ -1,4 +1,4 @@
-"""Lesson 03: its predictions, one at the start and one about a tied weight."""
+"""Lesson 03: the prediction at its start."""
 
 from d2lpart.course.prediction import Prediction
 
@@ -12,18 +12,6 @@ PREDICTIONS = [
             (77, "Rounding would differ everywhere if sums were taken in another order."),
             (3, "A message over one of the 3 cuts keeps all 32 bits of each number."),
         ],
-        lesson="Not close: equal, to the last bit.",
-    ),
-    Prediction(
-        "03.p2",
-        "Each copy gets a gradient of its own. By how many % does the one in the embedding's copy "
-        "differ from that of the uncut model?",
-        unit="%",
-        tolerance=12,
-        ideas=[
-            (0, "The head uses the weight as well, and its share is in the other copy."),
-            (50, "Two shares need not be equally large."),
-        ],
-        lesson="In this decoder the head has the larger share by far; the two need not be alike.",
+        lesson="The gradients are not merely close: they are equal to the last bit.",
     ),
 ]

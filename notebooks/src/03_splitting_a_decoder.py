@@ -3,7 +3,7 @@
 #
 # **Can you cut a decoder in four and not change a single bit of the result?**
 #
-# 45 minutes. You need PyTorch's `backward()` and the words *stage* and *rank* from lesson 00. No GPU is needed: one CPU plays all four workers.
+# 45 minutes. You need PyTorch's `backward()` and the words *stage*, *rank* and *micro-batch* from lesson 00. No GPU is needed: one CPU plays all four workers.
 
 # %% [markdown]
 # ## After this lesson you can
@@ -12,7 +12,7 @@
 # - prove that the cut model is the uncut one, bit by bit
 # - catch four mistakes that are easily made
 #
-# First, a guess. The decoder below has 77 weights (tensors, that is). We cut it into four stages of two layers and run one training step. Then we run the same step uncut and compare the gradients. **In how many of the 77 does at least one bit differ?** Write your number in place of `None`, or run on.
+# First, a guess. The decoder below has 77 weights (tensors, that is). We cut it into four stages of two layers and run one training step. Then we run the same step uncut and compare the gradients. **In how many of the 77 does at least one bit differ?**
 
 # %%
 from d2lpart.course import predict
@@ -42,9 +42,9 @@ result = pipeline.step(tokens, targets)
 result.timeline
 
 # %% [markdown]
-# One lane a rank, time from left to right, read from the wall clock. A plain box is the forward of a stage, a hatched box its backward. The 0 in it is the micro-batch; there is only one. Work goes down the stairs and comes up again. That most of the picture is blank is the subject of lesson 05. Here we ask whether what the four of them compute is right.
+# One lane a rank, time from left to right, read from the wall clock. A plain box is the forward of a stage, a hatched box its backward. The 0 in it is the micro-batch; there is only one. Work goes down the stairs and comes up again. That most of the picture is blank is the subject of lesson 05. Here we ask whether what the four of them compute is right: now the same step uncut, and your guess beside the count.
 
-# %%
+# %% tags=["nbval-check-output"]
 from torch.nn.functional import cross_entropy
 
 
@@ -53,23 +53,16 @@ def loss_of(outputs, targets):
 
 
 def differing(model, other):
-    """For each weight: whether the two gradients differ in one bit or more."""
+    """Count the weights whose two gradients differ in at least one bit."""
     pairs = zip(model.parameters(), other.parameters())
-    return [a.grad is None or not torch.equal(a.grad, b.grad) for a, b in pairs]
+    return sum(a.grad is None or not torch.equal(a.grad, b.grad) for a, b in pairs)
 
 
-def compare(model, other):
-    found = differing(model, other)
-    return f"{sum(found)} of {len(found)} gradients differ"
-
-# %% [markdown]
-# Now the same step uncut, and your guess beside the count:
-
-# %% tags=["nbval-check-output"]
 loss = loss_of(whole(tokens), targets)
 loss.backward()
-print(compare(model, whole), "| loss equal:", result.loss == loss.item())
-guess.against(sum(differing(model, whole)))
+print("gradients that differ:", differing(model, whole))
+print("loss equal:", result.loss == loss.item())
+guess.against(differing(model, whole))
 
 # %% [markdown]
 # Rounding did not get in the way, and by the end of the next section you will know why it could not. We now do by hand what `Pipeline` has done.
@@ -124,25 +117,27 @@ print("message.grad has shape", tuple(message.grad.shape))
 # %% tags=["nbval-check-output"]
 activation.backward(message.grad)  # the gradient crosses back, and stage 0 goes on from it
 print("layers with gradients:", layers_with_gradients(model))
-print(compare(model, whole))
+print("gradients that differ:", differing(model, whole))
 
 # %% [markdown]
 # This is the chain rule, interrupted. For a weight *w* of stage 0 and the activation *a* at the cut,
 #
 # $$\frac{\partial\,\text{loss}}{\partial w} = \frac{\partial\,\text{loss}}{\partial a}\cdot\frac{\partial a}{\partial w}.$$
 #
-# Stage 1 computes the first factor, stage 0 multiplies by the second. Autograd does the same two things in the same order when nothing is cut. **The cut adds no operation, removes none and moves none.** The same operations on the same numbers give the same bits (one thread sees to it that every sum is taken in the same order). Keep this sentence: with it you can tell, further down, which kinds of cut are exact and which are not.
+# Stage 1 computes the first factor, stage 0 multiplies by the second. Autograd does the same two things in the same order when nothing is cut. **The cut adds no operation, removes none and moves none.** The same operations on the same numbers give the same bits. Keep this sentence: with it you can tell, further down, which kinds of cut are exact and which are not.
+#
+# (One condition: an operation has to give the same bits twice. On one thread of a CPU all of ours do. On a GPU some add in an order that changes from run to run, cut or not, unless you ask for `torch.use_deterministic_algorithms(True)`.)
 
 # %% [markdown] card="Process Flow in Layer-wise Model Parallelism"
 # ## Process Flow in Layer-wise Model Parallelism
 #
-# With more stages it is the same in a loop: forward from the first stage to the last, each receiving what the one before has sent; then backward. We write down each action as stage, kind, micro-batch: `2F0` is the forward of stage 2 on micro-batch 0. Before you read the second loop: where does the backward begin?
+# You have done all of it for two stages. In which order?
 
 # %%
 question("03.q2")
 
 # %% [markdown]
-# Here is the whole step. The last stage turns its output into the loss, and the backward starts there.
+# With more stages it is the same in two loops: forward from the first stage to the last, each receiving what the one before has sent; then backward from the last to the first, as the loss is at the last. We write an action as stage, kind, micro-batch: `2F0` is the forward of stage 2 on micro-batch 0.
 
 
 # %% tags=["nbval-check-output"]
@@ -164,13 +159,8 @@ def split_step(stages, tokens, targets):
 
 model.zero_grad()
 loss, log = split_step([model[:2], model[2:4], model[4:6], model[6:]], tokens, targets)
-print(" ".join(log), "|", compare(model, whole))
-
-# %% [markdown]
-# Before you look at that line more closely, the same for two stages, with the messages:
-
-# %%
-question("03.q12")
+print(" ".join(log))
+print("gradients that differ:", differing(model, whole))
 
 # %% [markdown]
 # `3F0` and `3B0` stand side by side in the middle: the last stage turns round at once. All others wait until the gradient comes back up to them. Next, the messages. Count them before the package does.
@@ -212,22 +202,22 @@ def all_ways(num_layers):
         yield [0, *(place for place, cut in enumerate(cuts, start=1) if cut), num_layers]
 
 
-verdicts = []
+found = []
 for places in all_ways(len(model.layers)):
     model.zero_grad()
     split_step([model[a:b] for a, b in pairwise(places)], tokens, targets)
-    verdicts.append(compare(model, whole))
-print(len(verdicts), "ways:", set(verdicts))
+    found.append(differing(model, whole))
+print(len(found), "ways; gradients that differ, at most:", max(found))
 
 # %% [markdown]
-# 128 cuts, one verdict. Where you cut is a question of time and memory (lesson 04), never of the result.
+# One result, however it is cut. Where you cut is a question of time and memory (lesson 04), never of the result.
 #
 # ## What crosses, and what stays
 #
-# You know how many messages there are. First, what is in them?
+# You know how many messages there are. What is in them?
 
 # %%
-question("03.q13")
+question("03.q12")
 
 # %% [markdown]
 # Now weigh them.
@@ -240,7 +230,7 @@ question("03.q5")
 #
 # $$\text{bytes} = 2(p-1)\cdot \text{samples}\cdot\text{positions}\cdot\text{width}\cdot\text{bytes a number}.$$
 #
-# Neither the number of layers in a stage nor their weights stand in it. What a rank *keeps* is another matter: the weights of its layers, their gradients, and all that its forward left behind for its backward. The pipeline has counted what crossed and what was left behind in the first cell.
+# Neither the number of layers in a stage nor their weights stand in it. What a rank *keeps* is another matter: the weights of its layers, their gradients, and all that its forward left behind for its backward. At the start of this lesson `Pipeline` has counted what crossed and what was left behind.
 
 # %%
 samples, positions = tokens.shape
@@ -252,10 +242,10 @@ for rank, stage in enumerate(pipeline.partition.stages):
     kept = result.peak_bytes[rank]
     sent = sum(t.nbytes for t in result.timeline.transfers if t.source == rank)
     print(f"{rank:4}  {list(stage)}  {weights / 1e3:10.0f}  {kept / 1e3:13.0f}  {sent / 1e3:7.0f}")
-print(f"GPT-2's head has 50257 outputs for a width of 768, {50257 / 768:.0f} times as many")
+print(f"The smallest GPT-2: width 768, 50257 tokens, {50257 / 768:.0f} times as many")
 
 # %% [markdown]
-# A rank keeps many times what it sends, and nobody else keeps it: this is how the cut saves memory. The targets go to the last rank alone, which needs them for the loss, and the tokens to the first. A cut *behind* the head would be dear: with 50,257 tokens in the vocabulary and a width of 768, as in GPT-2, its output is 65 times as wide as any cut before it. So the head and the loss stay together.
+# A rank keeps many times what it sends, and nobody else keeps it: this is how the cut saves memory. The targets go to the last rank alone, which needs them for the loss, and the tokens to the first. A cut *behind* the head would be dear: in the smallest GPT-2 its output is 65 times as wide as any cut before it. So the head and the loss stay together.
 
 # %% [markdown] card="Example of Model Parallelism with a Transformer Decoder"
 # ## Example of Model Parallelism with a Transformer Decoder
@@ -282,7 +272,7 @@ pipeline = Pipeline(model.layers, [2, 1, 1, 2], ["cpu"] * 4, schedule="naive", c
 timeline = pipeline.step(tokens, targets).timeline
 with torch.no_grad():
     print("outputs equal:", torch.equal(pipeline(tokens), whole(tokens)))
-print(compare(model, whole))
+print("gradients that differ:", differing(model, whole))
 overlaps = sum(later.start < earlier.end for earlier, later in pairwise(timeline.spans))
 working = sum(span.seconds for span in timeline.spans) / timeline.makespan
 print(f"{overlaps} of {len(timeline.spans)} actions begin before the one before has ended;")
@@ -290,12 +280,12 @@ print(f"someone works in {working:.1%} of the step, the rest is hand-over betwee
 timeline
 
 # %% [markdown]
-# Equal, and strictly one after another. This gives a bound: if one of *p* ranks works at a time, at least 1 − 1/*p* of all rank time is idle, 75 % for four, and every hand-over adds to it. The figure in the picture's headline lies above that bound on any machine. Four workers make a model *fit*; they do not make it fast.
+# Equal, and strictly one after another. This gives a bound: if one of *p* ranks works at a time, at least 1 − 1/*p* of all rank time is idle, 75 % for four, and every hand-over adds to it. The figure in the picture's headline cannot lie below that bound, on any machine. Four workers make a model *fit*; they do not make it fast.
 
 # %% [markdown] card="Network Partitioning"
 # ## One thing with two names, one name for two things
 #
-# What you have just done is called differently in different books:
+# What you have just done has other names in other books:
 #
 # | you read | in | it means | cut |
 # | --- | --- | --- | --- |
@@ -309,7 +299,7 @@ timeline
 question("03.q7")
 
 # %% [markdown] card="Layerwise Partitioning"
-# And the sentence about operations tells them apart. A matrix can be shared by its outputs or by its inputs; tensor parallelism does one and then the other, so that workers meet once for each pair. Take the second linear layer of a block's perceptron, give a quarter of its inputs to each of four workers, and add up what they return.
+# And the sentence about operations tells them apart. A matrix can be shared by its outputs or by its inputs. Megatron-LM does one and then the other, so that workers meet once for each pair of matrices. Take the second linear layer of a block's perceptron, give a quarter of its inputs to each of four workers, and add up what they return.
 
 # %%
 layer = model[1].perceptron.output  # 256 inputs, 64 outputs
@@ -320,7 +310,7 @@ off = (shared - uncut).abs().max() / uncut.abs().max()
 print(f"equal: {torch.equal(shared, uncut)}; largest difference: {off:.0e} of the largest output")
 
 # %% [markdown]
-# Each output is a sum of 256 products; now it is four sums of 64, added up. This cut goes through a sum, and the last digits of a floating-point sum depend on its order. The result is as good, but not always the same. (Shared by outputs, each output stays whole, and the sum is cut in the backward: the gradient of the input.) Between layers there is no sum to cut.
+# Each output is a sum of 256 products; now it is four sums of 64, added up. This cut goes through a sum, and the last digits of a floating-point sum depend on its order. The result is as good, but in general not the same. (Shared by outputs, each output stays whole, and the sum is cut in the backward: the gradient of the input.) Between layers there is no sum to cut.
 #
 # ## What breaks it
 #
@@ -395,13 +385,6 @@ print(f"stage 0's gradient is {ratio:.3f} times what stage 1 had left there")
 # Many decoders are *tied*: the head's matrix and the embedding's vectors are one weight. The embedding is in the first stage and the head in the last, so on two devices there must be two copies.
 
 # %%
-guess = predict("03.p2", None)
-guess
-
-# %% [markdown]
-# Write a number in place of `None`, or run on. And what do you expect of the copy?
-
-# %%
 question("03.q10")
 
 # %% [markdown]
@@ -423,10 +406,9 @@ expected = whole[0].token.weight.grad
 own, other = front[0].token.weight.grad, back[-1].projection.weight.grad
 print(f"the embedding's copy alone is off by {distance(own, expected):.0%}")
 print("the sum of both shares is the gradient:", torch.equal(own + other, expected))
-guess.against(100 * distance(own, expected))
 
 # %% [markdown]
-# Each stage has found its own share; the gradient is their sum. Without that sum the two copies also take different steps, and the model is tied no longer.
+# Each stage has found its own share; the gradient is their sum. In this decoder the head's share is the larger one by far. Without that sum the two copies also take different steps, and the model is tied no longer.
 #
 # `Pipeline` keeps one weight, at *home* in the first stage that uses it. Other stages compute with a *shadow*: the same numbers, refreshed each step, with a gradient that is sent home and added.
 
@@ -434,12 +416,12 @@ guess.against(100 * distance(own, expected))
 pipeline = Pipeline(tied.layers, [3, 3], ["cpu"] * 2, schedule="naive", clock="virtual")
 tied.zero_grad()
 result = pipeline.step(tokens, targets)
-print(compare(tied, whole))
+print("gradients that differ:", differing(tied, whole))
 print(result.bytes_moved, "bytes of activations and their gradients")
 print(result.tied_bytes, "bytes for the tie")
 
 # %% [markdown]
-# The tie has its price: vocabulary × width × 4 bytes for the gradient of every micro-batch, however few samples are in it. Here both ranks are one CPU, and the shadow reads the weight where it lies; between two devices the refresh costs as much once more in each step.
+# The tie has its price: vocabulary × width × 4 bytes for the gradient of every micro-batch, however few samples are in it. (To add up first and send once would be cheaper, but would take the sum in another order.) Here both ranks are one CPU, and the shadow reads the weight where it lies; between two devices the refresh costs as much once more in each step.
 #
 # ### 4 Micro-batches are not alike
 #
@@ -481,24 +463,14 @@ pipeline = Pipeline(
     small_decoder(seed=5).layers, [3, 3], ["cpu"] * 2, num_microbatches=3, clock="virtual"
 )
 pipeline.step(tokens, padded)
-print("one full batch:           ", compare(pipeline, whole))
-print("the same three, one device:", compare(pipeline, shares))
+print("gradients that differ from one full batch:         ", differing(pipeline, whole))
+print("gradients that differ from the three on one device:", differing(pipeline, shares))
 
 # %% [markdown]
 # Micro-batches cut the mini-batch, and a gradient *is a sum* over the mini-batch, so last digits may change. The cut between layers changed nothing, again.
 #
-# Some layers look at the whole mini-batch. BatchNorm normalises by its mean, which no micro-batch knows. The pipeline refuses it rather than train another model than yours:
-
-# %% tags=["nbval-check-output"]
-from torch import nn
-
-try:
-    layers = [nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)]
-    Pipeline(layers, [2, 1], ["cpu"] * 2, num_microbatches=3)
-except ValueError as error:
-    print(error)
-
-# %% [markdown]
+# (Some layers look at the whole mini-batch: in training, BatchNorm normalises by its mean, which no micro-batch knows. `Pipeline` refuses such a layer rather than train another model than yours.)
+#
 # ## To remember
 #
 # - A cut between layers adds no operation and moves none. So outputs and gradients are those of the uncut model, bit by bit, wherever you cut.
@@ -509,4 +481,4 @@ except ValueError as error:
 #
 # The exercises for this lesson are in [03_splitting_a_decoder.ipynb](../exercises/03_splitting_a_decoder.ipynb). Next: which layer goes where, [lesson 04](04_placement_and_balance.ipynb).
 #
-# **Read on.** D2L, [Training on Multiple GPUs](https://d2l.ai/chapter_computational-performance/multiple-gpus.html), for network and layer-wise partitioning. Xiao and Zhu, [Foundations of Large Language Models](https://arxiv.org/abs/2501.09223), for layer-wise model parallelism. Huang et al., [GPipe](https://arxiv.org/abs/1811.06965), for the same cut with micro-batches. Press and Wolf, [Using the Output Embedding to Improve Language Models](https://arxiv.org/abs/1608.05859), for tied weights.
+# **Read on.** D2L, [Training on Multiple GPUs](https://d2l.ai/chapter_computational-performance/multiple-gpus.html), for network and layer-wise partitioning. Xiao and Zhu, [Foundations of Large Language Models](https://arxiv.org/abs/2501.09223), for layer-wise model parallelism. Huang et al., [GPipe](https://arxiv.org/abs/1811.06965), for the same cut with micro-batches. Shoeybi et al., [Megatron-LM](https://arxiv.org/abs/1909.08053), for the cut inside layers. Press and Wolf, [Using the Output Embedding to Improve Language Models](https://arxiv.org/abs/1608.05859), for tied weights.
