@@ -58,8 +58,8 @@ _QUESTIONS: list[BaseQuestion] = [
     microbatches(num_ranks=4, num_microbatches=4),
     Question(
         "00.q4",
-        "The measured timeline has more idle time than the formula says. Which of these does the "
-        "formula leave out?",
+        "All four ranks together are idle for longer than the formula says. Which of these does it "
+        "leave out?",
         {
             "a": Option(
                 "Stages are not equally heavy.",
