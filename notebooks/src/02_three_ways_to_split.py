@@ -2,7 +2,7 @@
 # # 02 Three ways to split
 #
 # **One network, two devices. You can cut between the layers, through the layers, or through the
-# data: which of them sends the least, and which does what you want?**
+# data: which of them sends the least, and which makes room for a larger network?**
 #
 # 45 minutes. You need PyTorch's layers and `backward()`, and the words *rank*, *mini-batch* and *clock*
 # from lesson 00. No GPU is needed.
@@ -53,7 +53,8 @@ draw.curves(batches, moved, xlabel="images in the mini-batch", ylabel="MB moved 
 # | data parallelism | | the mini-batch | all layers, whole | gradients of weights |
 #
 # Look at the first two rows again. *Layer-wise partitioning* and *layer-wise model parallelism* are
-# **not** the same: two books have used one word for two cuts. So ask what is cut.
+# **not** the same: D2L and *Foundations of Large Language Models* use one word for two cuts. So ask what
+# is cut.
 
 # %%
 from d2lpart.course import predict, question
@@ -236,10 +237,11 @@ with torch.no_grad():
     print("their sum is the whole:", torch.allclose(added, whole, atol=1e-5))
 
 # %% [markdown]
-# So split the layers by outputs and by inputs in turn. Then ranks meet behind each *second* layer, to add
-# up their terms. A sum whose result every rank gets is an **all-reduce**. Megatron-LM splits decoders
-# like this, and calls the two *column* and *row parallel*. LeNet both ways, and two layers with a wide
-# middle, as each block of a decoder has them:
+# So split the layers by outputs and by inputs in turn. Then ranks meet only at the ends of a pair: forward
+# behind its second layer, to add up their terms, and back in front of its first layer, to add up the
+# gradients. A sum whose result every rank gets is an **all-reduce**. Megatron-LM splits decoders like
+# this, and calls the two *column* and *row parallel*. LeNet both ways, and two layers with a wide middle,
+# as each block of a decoder has:
 
 # %% tags=["nbval-check-output"]
 from torch import nn
@@ -278,7 +280,7 @@ print("the sum is the gradient of all 16 images:", compare(total) < 2e-5)
 question("02.q7")
 
 # %% [markdown]
-# There are many ways to an all-reduce. One rank can collect all gradients, add them up and send the sum
+# There are several ways to do an all-reduce. One rank can collect all gradients, add them up and send the sum
 # back; D2L begins so. Or each of *n* ranks cuts its gradients into *n* pieces, and they go round a
 # *ring*: *n* − 1 rounds to add them up, *n* − 1 to pass the sums on.
 
@@ -374,22 +376,23 @@ question("02.q9")
 #
 # ## Bytes or barriers?
 #
-# Bytes are half of the cost. A message takes a *latency*, however short it is, and then its bytes over
-# the bandwidth. Messages that are under way together count once. Two links, with latencies that we
-# assume: PCIe 3.0 with 16 lanes, and gigabit Ethernet. The time of one step's messages, modelled:
+# Bytes are not the whole cost. A message takes a *latency*, however short it is, and then its bytes over
+# the bandwidth. Messages that are under way together count once. Take two links: PCIe 4.0 with 16 lanes,
+# by D2L's numbers, and gigabit Ethernet, with a latency that we assume. The time of one step's messages,
+# modelled:
 
 # %% tags=["nbval-check-output"]
 from d2lpart import Link
 
-links = {"PCIe": Link(latency=10e-6, bandwidth=16e9), "Ethernet": Link(latency=50e-6, bandwidth=125e6)}
+links = {"PCIe": Link(latency=5e-6, bandwidth=32e9), "Ethernet": Link(latency=50e-6, bandwidth=125e6)}
 for label, link in links.items():
     print(f"{label:9}", ", ".join(
         f"{way.name} {1e6 * way.traffic.seconds(link):.0f} µs" for way in table.ways))
 
 # %% [markdown]
-# On PCIe latency counts most: layer-wise partitioning has seven barriers and comes last, though it moves
-# about half the bytes of data parallelism. On Ethernet bytes count most, and data parallelism comes last.
-# (This model ignores overlap: in practice gradients travel while the backward still runs.)
+# On PCIe layer-wise partitioning comes last: seven barriers are seven latencies, though it moves about
+# half the bytes of data parallelism. On Ethernet bytes count most, and data parallelism comes last. (This
+# model ignores overlap: in practice gradients travel while the backward still runs.)
 #
 # ## A decoder
 #
@@ -486,6 +489,7 @@ for wrong in (
 #
 # **Read on.** D2L, [Training on Multiple
 # GPUs](https://d2l.ai/chapter_computational-performance/multiple-gpus.html), for the three ways and their
-# names, and [Parameter Servers](https://d2l.ai/chapter_computational-performance/parameterserver.html), for
-# the link of 16 GB/s. Shoeybi et al., [Megatron-LM](https://arxiv.org/abs/1909.08053), section 3, for the pairs. Patarasuk
+# names, and [Hardware](https://d2l.ai/chapter_computational-performance/hardware.html), for PCIe. Xiao and
+# Zhu, [Foundations of Large Language Models](https://arxiv.org/abs/2501.09223), for the other names.
+# Shoeybi et al., [Megatron-LM](https://arxiv.org/abs/1909.08053), section 3, for the pairs. Patarasuk
 # and Yuan, [Bandwidth optimal all-reduce](https://doi.org/10.1016/j.jpdc.2008.09.002), for the ring.
