@@ -48,21 +48,25 @@ def _fill_to_the_mean(costs: Sequence[float], num_stages: int) -> list[int]:
 
 
 def _as_list(sizes: Any) -> Any:
-    """Return the entries of a tensor or an array as a list, as those of a tuple; else `sizes`."""
-    if hasattr(sizes, "tolist"):
-        return sizes.tolist()
-    return list(sizes) if isinstance(sizes, Sequence) and not isinstance(sizes, str) else sizes
+    """Return what is a list in another form as a list, and 2.0 in it as 2; anything else as it is.
+
+    Other forms are a tensor, an array, a tuple.
+    """
+    sizes = sizes.tolist() if hasattr(sizes, "tolist") else sizes
+    if not isinstance(sizes, Sequence) or isinstance(sizes, str):
+        return sizes
+    return [int(x) if isinstance(x, float) and x.is_integer() else x for x in sizes]
 
 
 def _not_a_cut(sizes: Any, num_layers: int, num_stages: int) -> str | None:
     """Say why `sizes` are not those of a partition."""
     if not isinstance(sizes, list):
-        return "The sizes of the stages have to be a list."
+        return "The answer has to be a list: the number of layers of each stage."
     shown = show_value(sizes)
     if len(sizes) != num_stages:
         return f"{shown} has {len(sizes)} stages, asked for are {num_stages}."
     if any(not isinstance(size, Integral) or size < 1 for size in sizes):
-        return f"{shown}: each stage needs a whole number of layers (an int), at least 1."
+        return f"{shown}: a size is a whole number of layers, at least 1."
     if sum(sizes) != num_layers:
         return f"{shown} adds up to {sum(sizes)} layers, there are {num_layers}."
     return None
@@ -71,8 +75,12 @@ def _not_a_cut(sizes: Any, num_layers: int, num_stages: int) -> str | None:
 def _judge_best(args: tuple[Any, ...], sizes: Any) -> str | None:
     costs, num_stages = args
     sizes = _as_list(sizes)
-    return _not_a_cut(sizes, len(costs), num_stages) or _slower(
-        Partition(sizes), partition(costs, num_stages), costs
+    if complaint := _not_a_cut(sizes, len(costs), num_stages):
+        return complaint
+    slower = _slower(Partition(sizes), partition(costs, num_stages), costs)
+    return slower and (
+        f"{slower} There are few ways to choose {num_stages - 1} of {len(costs) - 1} places: have "
+        f"you compared all?"
     )
 
 
@@ -138,9 +146,6 @@ BEST_SIZES = Exercise(
             ),
         ),
     ],
-    otherwise=lambda costs, p: (
-        f"There are few ways to choose {p - 1} of {len(costs) - 1} places: have you compared all?"
-    ),
     example=([4, 4, 4, 4] + [1] * 8, 3),
 )
 
@@ -188,9 +193,10 @@ def _judge_fitting(args: tuple[Any, ...], sizes: Any) -> str | None:
         return _one_fits_nothing(sizes, right, memory, capacity)
     if complaint := _not_a_cut(sizes, len(costs), num_stages):
         return complaint
-    return _too_large(Partition(sizes), memory, capacity) or _slower(
+    worse = _too_large(Partition(sizes), memory, capacity) or _slower(
         Partition(sizes), Partition(right), costs
     )
+    return worse and f"{worse} First throw away the cuts that do not fit, then take the fastest."
 
 
 def _one_fits_nothing(
@@ -270,7 +276,6 @@ FITTING_SIZES = Exercise(
             ),
         ),
     ],
-    otherwise="First throw away the cuts that do not fit. Then look for the fastest of the others.",
     example=([1, 2, 2, 4], [4, 2, 2, 4], 6, 2),
 )
 

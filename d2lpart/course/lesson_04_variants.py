@@ -77,8 +77,8 @@ def equal_layers(num_layers: int, num_stages: int) -> NumberQuestion:
             (low, f"{p} stages of {low} hold {p * low} layers. {n - p * low} are left over."),
             (
                 left,
-                f"{p - 1} stages of {low}, and the last gets the other {left}. Libraries have done "
-                f"so; spread these over the stages.",
+                f"{p - 1} stages of {low}, and the last gets the other {left}. DeepSpeed's "
+                f"partition_uniform once did so; spread these over the stages.",
             ),
         ],
         otherwise="No stage can be below the mean of all. What is the mean, and can it be reached?",

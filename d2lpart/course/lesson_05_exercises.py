@@ -32,6 +32,16 @@ def _busy_share(spans: Spans) -> float:
     return 1 - idle_fraction(spans)
 
 
+def _percent(spans: Spans) -> float:
+    return 100 * idle_fraction(spans)
+
+
+def _as_listed(spans: Spans) -> float:
+    """Take the first and the last span of the list for those of the step."""
+    busy = sum(end - start for _, start, end in spans)
+    return 1 - busy / (len({rank for rank, _, _ in spans}) * (spans[-1][2] - spans[0][1]))
+
+
 def _one_lane(spans: Spans) -> float:
     num_ranks = len({rank for rank, _, _ in spans})
     return 1 - num_ranks * (1 - idle_fraction(spans))
@@ -85,6 +95,20 @@ READ_A_TIMELINE = Exercise(
             _busy_share,
             lambda spans: (
                 f"{_busy_share(spans):.0%} is the share in which the ranks work; the rest is idle."
+            ),
+        ),
+        Misconception(
+            _percent,
+            lambda spans: (
+                f"That is per cent. A part lies between 0 and 1: {idle_fraction(spans):.4g}."
+            ),
+        ),
+        Misconception(
+            _as_listed,
+            lambda spans: (
+                f"You take the first and the last span of the list. They come in no order: the "
+                f"step begins at {min(start for _, start, _ in spans):g} s and ends at "
+                f"{max(end for _, _, end in spans):g} s."
             ),
         ),
         Misconception(

@@ -165,6 +165,9 @@ LEAST_COMPUTE = Exercise(
     otherwise=lambda n, h, x: (
         f"Start from idle = 1 − C/(n(C + H)) with n = {n} and H = {2 * (n - 1) * h:g} s, set it to "
         f"{x:.4g} and solve for C."
+        if (n - 1) / n < x
+        else f"However large C is, {n} ranks idle more than (n − 1)/n = {(n - 1) / n:.4g}; {x:.4g} "
+        f"is not reached, and the answer is `math.inf`."
     ),
     example=(4, 0.25, 0.8),
 )

@@ -16,8 +16,8 @@ PREDICTIONS = [
             (16, "That is the formula, which takes even stages for granted."),
             (75, "That is one micro-batch."),
         ],
-        lesson="The formula is a lower bound for even stages; uneven ones, and actions whose "
-        "durations scatter, add to it.",
+        lesson="The formula takes even stages and equal micro-batches for granted. Uneven stages "
+        "add idle time, and so, nearly always, do durations that scatter.",
     ),
     Prediction(
         "05.p2",

@@ -258,11 +258,29 @@ def best_sizes(costs, num_stages):
 
 # %% tags=["wrong-answer"]
 # EXERCISE: 04.3
+# MISCONCEPTION: fills each stage up to the mean of what is left
+# EXPECT: have you compared all
+def best_sizes(costs, num_stages):
+    sizes, first = [], 0
+    for stages in range(num_stages, 1, -1):
+        mean, end = sum(costs[first:]) / stages, first + 1
+        while end < len(costs) - stages + 1 and sum(costs[first:end]) + costs[end] / 2 <= mean:
+            end += 1
+        sizes, first = sizes + [end - first], end
+    return sizes + [len(costs) - first]
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 04.3
 # MISCONCEPTION: returns where the stages begin
 # EXPECT: layers, there are
 def best_sizes(costs, num_stages):
     sizes = partition(costs, num_stages).sizes
     return [sum(sizes[:stage]) + 1 for stage in range(num_stages)]
+
+# %% tags=["right-answer"]
+# EXERCISE: 04.3
+def best_sizes(costs, num_stages):
+    return [float(size) for size in partition(costs, num_stages).sizes]
 
 # %% tags=["right-answer"]
 # EXERCISE: 04.3
@@ -403,7 +421,7 @@ for num_stages in (2, 3, 4, 5):
 # Place twelve layers on three devices as `[0, 0, 1, 1, 2, 2, 2, 2, 1, 1, 0, 0]`: devices 0 and 1 hold two groups each, device 2 one long one, and the last layers come home to the first device.
 #
 # - How many crossings has it, where groups have 2 and dealt-out layers 11?
-# - Embedding and head lie on one device now. Take a tied decoder. What does `tied_bytes` say, for this placement and for `[4, 4, 4]`? Which of them moves less altogether, and at which size of mini-batch does that turn round?
+# - Embedding and head lie on one device now. Take a tied decoder. What does `tied_bytes` of a step's result say, for this placement and for `[4, 4, 4]`? Which of them moves less altogether, and at which size of mini-batch does that turn round?
 # - Write its schedule: `Schedule(orders, stage_to_rank=[0, 1, 2, 2, 1, 0])`, one list of actions for each rank. Run it with `Pipeline` on three devices, in six stages of two layers. With four micro-batches, how little idle time can you reach?
 #
 # A schedule of this shape can keep every rank at work from its first action to its last, under ideal times.

@@ -64,6 +64,23 @@ def idle_fraction(spans):
 
 # %% tags=["wrong-answer"]
 # EXERCISE: 05.1
+# MISCONCEPTION: per cent
+# EXPECT: A part lies between 0 and 1
+def idle_fraction(spans):
+    makespan = max(s[2] for s in spans) - min(s[1] for s in spans)
+    busy = sum(end - start for _, start, end in spans)
+    return 100 * (1 - busy / (len({s[0] for s in spans}) * makespan))
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 05.1
+# MISCONCEPTION: the spans come in order
+# EXPECT: They come in no order
+def idle_fraction(spans):
+    busy = sum(end - start for _, start, end in spans)
+    return 1 - busy / (len({s[0] for s in spans}) * (spans[-1][2] - spans[0][1]))
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 05.1
 # MISCONCEPTION: filling and draining are no idle time
 # EXPECT: Filling and draining are idle time, too
 def idle_fraction(spans):
@@ -354,6 +371,14 @@ def least_compute(num_ranks, hop, most_idle):
 def least_compute(num_ranks, hop, most_idle):
     b = num_ranks * (1 - most_idle)
     return (1 - most_idle) * 2 * (num_ranks - 1) * hop / (1 - b) if b < 1 else math.inf
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 05.4
+# MISCONCEPTION: 0 where there is no such time
+# EXPECT: However large C is
+def least_compute(num_ranks, hop, most_idle):
+    b = num_ranks * (1 - most_idle)
+    return b * 2 * (num_ranks - 1) * hop / (1 - b) if b < 1 else 0.0
 
 # %% tags=["right-answer"]
 # EXERCISE: 05.4

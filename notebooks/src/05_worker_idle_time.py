@@ -3,7 +3,8 @@
 #
 # **Four GPUs, and three of them always wait: why?**
 #
-# 45 minutes. You need the words *rank*, *stage* and *timeline* from lesson 00. No GPU is needed.
+# 45 minutes. You need the words *rank*, *stage* and *timeline* from lesson 00, and 2F0, the forward
+# of stage 2 on micro-batch 0, from lesson 03. No GPU is needed.
 
 # %% [markdown]
 # ## After this lesson you can
@@ -12,7 +13,7 @@
 # - say what uneven stages, slow links and faster devices change about it, and what they do not
 # - tell the two bubbles apart that papers report
 #
-# Here are the four, with all that rank 1 waits for written under the lanes.
+# Here are the four. Under the lanes stands what rank 1 waits for, blank by blank.
 
 # %%
 from d2lpart import Link, build_schedule, simulate
@@ -31,10 +32,11 @@ naive(1, 1, 1, 1).plot(reasons=1)
 #
 # The step is *naive*: the mini-batch passes through in one piece, forward and then back. A lane is
 # blank where its rank is *idle*: it computes nothing. The times are ours, 1 s for a
-# forward and 2 s for a backward, so this is the *predicted* clock. Under the lanes stand three
-# kinds of reason. Before its first action a rank *fills*: nothing has reached it yet. In between it
-# *waits* for its neighbours. After its last action it *drains*: its part of the step is done, and
-# others still work on theirs.
+# forward and 2 s for a backward, so this is the *predicted* clock. Messages take no time yet.
+#
+# A blank has one of three reasons. Before its first action a rank *fills*: nothing has reached it
+# yet. In between it *waits* for its neighbours. After its last action it *drains*: its part of the
+# step is done, and others still work on theirs.
 
 # %% [markdown] card="Analyzing Efficiency in a Distributed Model"
 # ## Analyzing Efficiency in a Distributed Model
@@ -78,12 +80,13 @@ for rank in range(3):
 #
 # Why do different gaps add up to the same? Look at the step as a sequence: 0F0, 1F0, 2F0, 2B0, 1B0,
 # 0B0. Each needs what the one before has made. So **at any moment one rank works**, never two. Let
-# a step last $T$ seconds. $n$ ranks have $n$ lanes, $nT$ seconds in all, and $T$ of these are work:
+# a step last $T$ seconds. $n$ ranks have $n$ lanes, $nT$ seconds in all, and $T$ of these are work.
+# *Idle/total* is the part that is left:
 #
 # $$\text{idle/total} = \frac{nT - T}{nT} = \frac{n-1}{n}.$$
 #
-# Two thirds for three ranks. Notice what is *not* in it: how long a forward takes, or a backward,
-# or how many layers there are. Now use it.
+# Two thirds for three ranks. How long a forward takes, or a backward, or how many layers there are
+# is *not* in it. Now use it.
 
 # %%
 question("05.q3")
@@ -104,7 +107,7 @@ for n in (1, 2, 3, 4, 8):
 #
 # ## When stages are uneven
 #
-# Real stages are never equally heavy. Make one of three twice as heavy as the others. You may
+# Real stages are seldom equally heavy. Make one of three twice as heavy as the others. You may
 # expect more idle time.
 
 # %%
@@ -118,15 +121,15 @@ print(three.compare(naive(1, 2, 1)))
 
 # %% [markdown]
 # The step is longer, for there is more work. The idle part of all ranks together has not moved:
-# whatever the stages weigh, one lane of three is at work. What has moved is *whose* time is idle. With $t_i$ the seconds of stage $i$, rank $i$ is idle for $1 - t_i/\sum t$
-# of the step. The heavy rank idles least. Remember this result; at the end of the lesson it will
-# fail badly.
+# whatever the stages weigh, one lane of three is at work. What has moved is *whose* time is idle.
+# With $t_i$ the seconds of stage $i$, rank $i$ is idle for $1 - t_i/\sum_j t_j$ of the step; the
+# heavy rank idles least. Remember this result. At the end of the lesson it fails.
 #
 # ## Measure it
 #
-# So far we have computed with times that we made up. Now real ones. A pipeline on the *wall* clock
-# gives each rank a thread, and reads starts and ends from a clock. As only one rank works at a
-# time, this is a true measurement even on a machine with a single core. First say what you expect.
+# So far the times were made up. Now real ones. A pipeline on the *wall* clock gives each rank a
+# thread, and reads starts and ends from a clock. As only one rank works at a time, this is a true
+# measurement even on a machine with a single core. First say what you expect.
 
 # %%
 question("05.q5")
@@ -158,8 +161,8 @@ measured[4][-1]
 
 # %% [markdown]
 # That is one of the steps with four ranks. (The note under it may say that ranks share cores and slow
-# each other down where too many work at once. Here one works at a time.) Here are all of them over the formula; the bars show the
-# lowest and the highest of three.
+# each other down where too many work at once. Here one works at a time.) All steps, over the
+# formula; a mark is the middle of three, its bar goes from the lowest to the highest:
 
 # %%
 from statistics import median
@@ -181,33 +184,16 @@ draw.curves(
 )
 
 # %% [markdown]
-# More workers, more idle time, and not one step below the line: there two ranks would have to work
-# at the same time, which the dependencies forbid. So $(n-1)/n$ is a *lower
-# bound* for every real naive step, on any hardware. Where points lie above it, there was time in
-# which nobody worked.
+# More workers, more idle time, and no step below the line: there two ranks would have to work at the
+# same time, which the dependencies forbid. So $(n-1)/n$ is a *lower bound* for every real naive
+# step, on any hardware. Where points lie above it, there was time in which nobody worked.
 #
 # ## Who is at work when nobody is?
 #
 # Between the end of one action and the start of the next, a message goes into a queue, a thread
-# wakes up, Python finds its place. The timeline calls this *overhead*. We sum the gaps of all ranks
-# by kind. With four ranks:
-
-# %%
-from collections import Counter
-
-step = sorted(measured[4], key=lambda step: step.makespan)[1]
-kinds = Counter()
-for rank in range(4):
-    for gap in step.gaps(rank):
-        kinds[gap.kind] += gap.seconds
-for kind in ("fill", "wait", "drain", "transfer", "overhead"):
-    print(f"{kind:9} {kinds[kind] / (4 * step.makespan):7.2%} of all rank time")
-print(f"together  {step.idle_fraction():7.2%}, the bound is 75%")
-
-# %% [markdown]
-# Most of it is waiting for each other, as the bound says. And the overhead row looks smaller than it
-# is: in a hand-over *all four* ranks stand still, but only the one that is next calls it overhead; the
-# others go on filling, waiting or draining. So take the part of the step in which nobody works:
+# wakes up, Python finds its place. The timeline gives such a gap the reason *overhead*. All lanes are
+# blank then, so take the step and subtract all the work in it. Of each three steps we take the middle
+# one:
 
 # %%
 for n in ranks[1:]:
@@ -216,26 +202,14 @@ for n in ranks[1:]:
     hand_overs = 2 * (n - 1)
     print(f"{n} ranks: nobody works in {nobody / step.makespan:6.2%} of the step, "
           f"{nobody / hand_overs * 1e6:6.0f} µs for each of {hand_overs} hand-overs")
+for gap in step.gaps(0):
+    if gap.kind == "overhead":
+        print(f"of {n}, rank 0 has {gap.seconds * 1e6:.0f} µs of {gap.reason}")
 
 # %% [markdown]
 # If this share is $w$, then idle/total is $1 - (1-w)/n$: the bound, and $w/n$ on top. More ranks
-# mean more hand-overs, $2(n-1)$, for the same work. On a busy machine the next thread may also have
-# to wait for a core.
-#
-# What about the stages? They have six layers each, and yet the four lanes do not idle alike:
-
-# %%
-step = measured[4][-1]
-work = sum(map(step.busy, range(4)))
-for rank in range(4):
-    share = step.busy(rank) / work
-    print(f"rank {rank}: does {share:5.1%} of the work, is idle {step.idle_fraction(rank):.1%} "
-          f"(1 − share = {1 - share:.1%})")
-
-# %% [markdown]
-# Equally many layers are not equal work: rank 0 has the embedding, a mere look-up, in place of a
-# block, and rank 3 the head and the loss. As with the heavy stage above, that changes the single
-# lanes and not all of them together.
+# mean more hand-overs, $2(n-1)$, for the same work. The share should be
+# small; on a busy machine the next thread also waits for a core, and it can be large.
 #
 # ## Does the cut make one pass faster?
 
@@ -258,9 +232,9 @@ for gap in cut.gaps(1):
 # Slower, by the messages on the way: 3 in the forward, 6 in the step. Rank 1 now has gaps of a new
 # kind, *transfer*, of 0.03 s each: its input exists, and is still under way.
 #
-# With $C$ seconds of compute in the step and $h$ seconds a hop,
+# With $C$ seconds of compute in the step, and $\tau$ seconds for a *hop*, a message from rank to rank,
 #
-# $$T = C + 2(n-1)h, \qquad \text{idle/total} = 1 - \frac{C}{nT}.$$
+# $$T = C + 2(n-1)\tau, \qquad \text{idle/total} = 1 - \frac{C}{nT}.$$
 #
 # ## How slow may the link be?
 #
@@ -288,11 +262,11 @@ for name, bandwidth in links.items():
           f"idle {step.idle_fraction():.1%}")
 
 # %% [markdown]
-# On all links but the last the messages are lost in the waiting: the GPUs wait *for each other*, not
-# for the wire. Only the last link changes the picture; its six messages take about as long as the
-# compute. A naive step sends one message at a time and has nothing to overlap it with.
+# On all links but the last the messages hardly count: the GPUs wait *for each other*, not for the
+# wire. On the last, six messages take about as long as the compute, and a naive step has nothing to
+# overlap them with.
 #
-# Before you go on, all that you have seen of the naive step in one question:
+# All that you have seen of the naive step, in one question:
 
 # %%
 question("05.q12")
@@ -307,7 +281,7 @@ question("05.q8")
 
 # %% [markdown]
 # The *critical path* is the chain of actions that the length of the step hangs on: each starts when
-# the one before it in the chain has ended. A second saved off the path shortens nothing.
+# the one before it in the chain has ended. A second saved elsewhere shortens nothing.
 
 # %% tags=["nbval-check-output"]
 from d2lpart import Span
@@ -335,8 +309,9 @@ print(simulate(build_schedule("gpipe", 2, 3), {"F": 1, "B": 2}))
 
 # %% [markdown]
 # Count again, in slots of one forward and one backward. A rank works in $m$ of them. With $p$ the
-# number of ranks, the last one starts $p-1$ forwards late; after it has ended, $p-1$ backwards are
-# still to come. That makes $p-1$ blank slots, so the step has $m + p - 1$ and
+# number of ranks, as books on pipelines write it, the last one starts $p-1$ forwards late; after it
+# has ended, $p-1$ backwards are still to come. That makes $p-1$ blank slots, so the step has
+# $m + p - 1$ and
 #
 # $$\text{idle/total} = \frac{p-1}{m+p-1}.$$
 #
@@ -379,7 +354,7 @@ runs = {m: virtual(m) for m in (1, 2, 4, 16)}
 runs[4]
 
 # %% [markdown]
-# With 4 micro-batches the ranks do work at the same time. All four counts, over the formula:
+# With 4 micro-batches ranks do work at the same time. All four counts, over the formula:
 
 # %%
 everywhere = range(1, 17)
@@ -394,12 +369,6 @@ draw.curves(
 )
 
 # %% [markdown]
-# And your guess:
-
-# %%
-guess.against(100 * points[16])
-
-# %% [markdown]
 # At $m = 1$ the point *must* lie on the line: the virtual clock places a naive step by the very rule
 # that the formula counts. Further right the naive 75% are left behind. But a smaller idle part is
 # not yet a shorter step, for micro-batches have a price of their own:
@@ -409,11 +378,13 @@ for m, run in runs.items():
     busy = sum(map(run.busy, range(4)))
     print(f"m = {m:2}: idle {run.idle_fraction():5.1%} (formula {3 / (m + 3):.1%}), "
           f"work {busy * 1e3:6.1f} ms, step {run.makespan * 1e3:6.1f} ms")
+guess.against(100 * points[16])
 
 # %% [markdown]
-# Look at the column *work*. Each action has a fixed cost, and many small actions pay it many times.
-# The formula takes for granted that $m$ pieces are together as much work as the whole, and that
-# stages are even. Your table shows how far that holds here, and which $m$ gives the shortest step.
+# Look at the column *work*. It should grow: each action has a fixed cost, and many small actions pay
+# it many times. The formula takes for granted that $m$ pieces are together as much work as the
+# whole, and that stages are even. Your table shows how far that holds here, and which $m$ gives the
+# shortest step.
 #
 # ## Two bubbles
 #
@@ -429,8 +400,9 @@ question("05.q10")
 #
 # ## What breaks the cure
 #
-# You kept a result in mind: uneven stages leave the idle part of all ranks together alone. Make stage 2 of four twice as heavy,
-# first in the naive step, then with 16 micro-batches. What part is idle in the second?
+# Remember that uneven stages do not change the idle part of all ranks together. Make stage 2 of four
+# twice as heavy, first in the naive step, then with 16 micro-batches. What part is idle in the
+# second?
 
 # %%
 guess = predict("05.p2", None)
@@ -450,11 +422,6 @@ heavy = pipelined(1, 1, 2, 1)
 for name, stages in {"even": (1, 1, 1, 1), "stage 2 heavy": (1, 1, 2, 1)}.items():
     print(f"{name:14} naive {naive(*stages).idle_fraction():.1%}   "
           f"16 micro-batches {pipelined(*stages).idle_fraction():.1%}")
-
-# %% [markdown]
-# Were you near?
-
-# %%
 guess.against(100 * heavy.idle_fraction())
 
 # %% [markdown]
@@ -466,15 +433,11 @@ guess.against(100 * heavy.idle_fraction())
 question("05.q11")
 
 # %% [markdown]
-# The picture shows who hardly rests:
-
-# %%
-heavy.plot()
-
-# %% [markdown]
-# And the critical path says it without a picture:
+# The picture shows who hardly rests, and the critical path says it in numbers:
 
 # %% tags=["nbval-check-output"]
+from collections import Counter
+
 on_path = Counter()
 for item in heavy.critical_path():
     if isinstance(item, Span):
@@ -483,6 +446,7 @@ for rank in range(4):
     faster = pipelined(*[f / 2 if r == rank else f for r, f in enumerate((1, 1, 2, 1))])
     print(f"rank {rank}: {on_path[rank]:2g} of {heavy.makespan:g} s on the critical path; "
           f"twice as fast, it saves {heavy.makespan - faster.makespan:g} s")
+heavy
 
 # %% [markdown]
 # Here each rank, twice as fast, saves half of what it has on the path, and rank 2 has nearly all of
@@ -491,8 +455,8 @@ for rank in range(4):
 #
 # ## To remember
 #
-# - Without micro-batches one rank works at a time. So of $n$ ranks $(n-1)/n$ of all time is idle,
-#   at least, on any hardware; more workers mean more idle time, and no pass gets faster.
+# - Without micro-batches one rank works at a time. So with $n$ ranks at least $(n-1)/n$ of all time is
+#   idle, on any hardware; more workers mean more idle time, and no pass gets faster.
 # - Every gap has a reason: fill, wait, drain, transfer or overhead.
 # - In a naive step uneven stages move idle time from rank to rank; the part of all together stays. In a
 #   pipelined step the heaviest stage sets the pace.
@@ -501,7 +465,8 @@ for rank in range(4):
 # - Only what lies on the critical path can shorten the step.
 #
 # The exercises are in
-# [05_worker_idle_time.ipynb](../exercises/05_worker_idle_time.ipynb).
+# [05_worker_idle_time.ipynb](../exercises/05_worker_idle_time.ipynb). Next: what the order of the
+# actions is worth, [lesson 06](06_pipeline_parallelism.ipynb).
 #
 # **Read on.** Xiao and Zhu, [Foundations of Large Language Models](https://arxiv.org/abs/2501.09223),
 # chapter 2, for idle workers in layer-wise model parallelism. Huang et al.,
