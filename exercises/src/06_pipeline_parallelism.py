@@ -20,7 +20,7 @@ from d2lpart.ranking import ranking
 # `p` even ranks, `m` micro-batches, `v` stages a rank, interleaved where `v` is more than 1. `m` is a
 # multiple of `p` then. Write `bubble(p, m, v)`: the idle part of the step, idle/total.
 #
-# `bubble(4, 8, 1)` is 3/11.
+# `bubble(4, 8, 1)` is 3/11 (a part, not a percentage).
 
 # %%
 hints("06.1")
@@ -103,8 +103,8 @@ for m, v in [(4, 1), (8, 1), (8, 2), (8, 4), (32, 1)]:
 # ## Exercise 06.2 ● (10 minutes): What a rank holds
 #
 # The order of one rank is a list such as `["F0", "F1", "B0", "F2", "B1", "B2"]`. From its F to its B a
-# micro-batch's activations are held. Write `most_held(order)`: how many micro-batches are held at the
-# same time at most.
+# micro-batch's activations are held; the backwards may come in any order. Write `most_held(order)`: how
+# many micro-batches are held at the same time at most.
 #
 # The example gives 2.
 
