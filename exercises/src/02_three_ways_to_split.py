@@ -23,8 +23,8 @@ from d2lpart.three_ways import three_ways
 # `weights[r][i]` says what part of the weights of layer `i` rank `r` holds: 1.0 is all, 0.0 none. Write
 # `name_the_split(weights)`. It returns `"network partitioning"`, `"layer-wise partitioning"` or
 # `"data parallelism"`, and `"none of the three"` where layers are whole on one rank each, but not in
-# runs of neighbours. (Each table has at least two ranks, each rank holds something, and nothing else
-# occurs.)
+# runs of neighbours. A layer that is split need not be split evenly, and any rank may have the first
+# layers. (Each table has at least two ranks, each rank holds something, and nothing else occurs.)
 #
 # `name_the_split([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])` is `"network partitioning"`.
 
@@ -303,7 +303,8 @@ LENET = [("conv", 1, 20, 3), ("pool", 20, 20, 2), ("conv", 20, 50, 5), ("pool", 
 rows = layer_table(LENET, 28)
 weights, work = (sum(column) for column in zip(*rows))
 for layer, (count, adds) in zip(LENET, rows):
-    print(f"{layer[0]:5} {count:7,} parameters {count / weights:5.1%}  {adds:9,} multiply-adds {adds / work:5.1%}")
+    print(f"{layer[0]:5} {count:7,} parameters {count / weights:5.1%}",
+          f"{adds:9,} multiply-adds {adds / work:5.1%}", sep="  ")
 
 # %% [markdown]
 # ## Exercise 02.3 ●● (10 minutes): Two layers, split inside
