@@ -26,7 +26,7 @@ PREDICTIONS = [
             (50, "That is weights and gradients alone."),
             (100, "That is a model that only answers: nothing is kept for a backward."),
         ],
-        lesson="A model that fits has not been trained yet.",
+        lesson="That the weights have room says little: training holds much more.",
     ),
     Prediction(
         "01.p2",
@@ -59,7 +59,7 @@ _QUESTIONS: list[BaseQuestion] = [
                 ),
             ),
             "b": Option(
-                "Recomputing the activations in the backward.",
+                "Letting the activations go, and computing them once more for the backward.",
                 lambda: (
                     f"That takes activations away, and only them: {small_state():.1f} MB stay, and "
                     f"30 MB are there."

@@ -50,6 +50,11 @@ def _no_divisor(
     return max(0, min(batch, (capacity - state_bytes) // (ahead * sequence_bytes)))
 
 
+def _how_many(batch: int, ahead: int, sequence_bytes: int, state_bytes: int, capacity: int) -> int:
+    size = largest_microbatch(batch, ahead, sequence_bytes, state_bytes, capacity)
+    return batch // size if size else 0
+
+
 def _smallest(batch: int, ahead: int, sequence_bytes: int, state_bytes: int, capacity: int) -> int:
     return min(1, largest_microbatch(batch, ahead, sequence_bytes, state_bytes, capacity))
 
@@ -107,6 +112,13 @@ MICROBATCH = Exercise(
             lambda b, a, one, state, c: (
                 f"That much would fit, but {b} sequences cannot be cut into equal micro-batches of "
                 f"that size."
+            ),
+        ),
+        Misconception(
+            _how_many,
+            lambda b, a, one, state, c: (
+                "That is how many micro-batches there are. Return how many sequences one of them "
+                "has."
             ),
         ),
         Misconception(

@@ -95,8 +95,7 @@ TRAINING_BYTES = Exercise(
 
 def fewest_gpus(parameters: int, num_layers: int, usable_bytes: int) -> float:
     """The fewest GPUs for the state of a model cut between its equal layers; infinite if none."""
-    layer = BYTES * parameters / num_layers
-    most = math.floor(usable_bytes / layer)  # layers on one GPU
+    most = usable_bytes * num_layers // (BYTES * parameters)  # layers on one GPU
     return math.ceil(num_layers / most) if most else math.inf
 
 
@@ -112,8 +111,13 @@ def _weights_alone(parameters: int, num_layers: int, usable_bytes: int) -> float
     return fewest_gpus(parameters // 8, num_layers, usable_bytes)
 
 
+def _even_shares(parameters: int, num_layers: int, usable_bytes: int) -> float:
+    even = [gpus for gpus in range(1, num_layers + 1) if num_layers % gpus == 0]
+    return next((n for n in even if BYTES * parameters <= usable_bytes * n), math.inf)
+
+
 def _rounded_down(parameters: int, num_layers: int, usable_bytes: int) -> float:
-    most = math.floor(usable_bytes * num_layers / (BYTES * parameters))
+    most = usable_bytes * num_layers // (BYTES * parameters)
     return num_layers // most if most else math.inf
 
 
@@ -126,11 +130,11 @@ def _no_way_out(parameters: int, num_layers: int, usable_bytes: int) -> float:
 
 
 def _large_models(rng: random.Random) -> Iterator[tuple[int, int, int]]:
-    yield 1000, 4, 20_000  # all on one
-    yield 1000, 4, 10_000
-    yield 1000, 4, 4_000  # one layer on each, exactly
-    yield 1000, 4, 3_999  # no layer fits
-    yield 3000, 5, 20_000  # two layers on a GPU: three GPUs, one of them half empty
+    yield 10**9, 4, 20 * 10**9  # all on one
+    yield 10**9, 4, 10 * 10**9
+    yield 10**9, 4, 4 * 10**9  # one layer on each, exactly
+    yield 10**9, 4, 3_999_000_000  # no layer fits
+    yield 3 * 10**9, 5, 20 * 10**9  # two layers on a GPU: three GPUs, one of them half empty
     for _ in range(10):
         num_layers = rng.randint(6, 130)
         parameters = num_layers * rng.randint(100, 3000) * 10**6
@@ -171,6 +175,13 @@ FEWEST_GPUS = Exercise(
             lambda n, L, u: (
                 f"{L} layers, {u * L // (BYTES * n)} on each GPU: a rest of "
                 f"{L % (u * L // (BYTES * n))} has no place. Round up."
+            ),
+        ),
+        Misconception(
+            _even_shares,
+            lambda n, L, u: (
+                f"You want equally many layers on each GPU. {L} layers may also lie "
+                f"{u * L // (BYTES * n)} to a GPU, with fewer on the last."
             ),
         ),
         Misconception(

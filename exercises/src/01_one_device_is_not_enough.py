@@ -138,8 +138,7 @@ hints("01.2")
 def fewest_gpus(parameters, num_layers, usable_bytes):
     """The fewest GPUs for the state of a model cut between its equal layers; infinite if none."""
     ### BEGIN SOLUTION
-    layer = 16 * parameters / num_layers
-    most = math.floor(usable_bytes / layer)  # layers on one GPU
+    most = usable_bytes * num_layers // (16 * parameters)  # layers on one GPU
     return math.ceil(num_layers / most) if most else math.inf
     ### END SOLUTION
 
@@ -175,6 +174,26 @@ def fewest_gpus(parameters, num_layers, usable_bytes):
 
 # %% tags=["wrong-answer"]
 # EXERCISE: 01.2
+# MISCONCEPTION: equally many layers on each GPU
+# EXPECT: with fewer on the last
+def fewest_gpus(parameters, num_layers, usable_bytes):
+    for gpus in range(1, num_layers + 1):
+        if num_layers % gpus == 0 and 16 * parameters / gpus <= usable_bytes:
+            return gpus
+    return math.inf
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 01.2
+# MISCONCEPTION: a layer that just fits does not fit
+# EXPECT: how many whole layers does a GPU of 4 GB hold
+def fewest_gpus(parameters, num_layers, usable_bytes):
+    for gpus in range(1, num_layers + 1):
+        if math.ceil(num_layers / gpus) * 16 * parameters < usable_bytes * num_layers:
+            return gpus
+    return math.inf
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 01.2
 # MISCONCEPTION: a GPU a layer, whatever there is room for
 # EXPECT: How many have room in
 def fewest_gpus(parameters, num_layers, usable_bytes):
@@ -187,6 +206,13 @@ def fewest_gpus(parameters, num_layers, usable_bytes):
 def fewest_gpus(parameters, num_layers, usable_bytes):
     most = max(1, int(usable_bytes / (16 * parameters / num_layers)))
     return math.ceil(num_layers / most)
+
+# %% tags=["right-answer"]
+# EXERCISE: 01.2
+def fewest_gpus(parameters, num_layers, usable_bytes):
+    layer = 16 * parameters / num_layers
+    most = math.floor(usable_bytes / layer)
+    return float(math.ceil(num_layers / most)) if most else float("inf")
 
 # %% tags=["right-answer"]
 # EXERCISE: 01.2
@@ -298,6 +324,17 @@ def largest_microbatch(batch, ahead, sequence_bytes, state_bytes, capacity):
 
 # %% tags=["wrong-answer"]
 # EXERCISE: 01.3
+# MISCONCEPTION: their number, not their size
+# EXPECT: how many sequences one of them
+def largest_microbatch(batch, ahead, sequence_bytes, state_bytes, capacity):
+    for m in range(1, batch + 1):
+        fits = state_bytes + min(m, ahead) * (batch // m) * sequence_bytes <= capacity
+        if batch % m == 0 and fits:
+            return m
+    return 0
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 01.3
 # MISCONCEPTION: the smallest is the safest
 # EXPECT: Is there a larger divisor
 def largest_microbatch(batch, ahead, sequence_bytes, state_bytes, capacity):
@@ -320,8 +357,9 @@ result = check("01.3", largest_microbatch)
 result
 
 # %% [markdown]
-# Now for real. Three ranks with 20 MB each, and a batch of 24 sequences. The profile of one sequence says
-# what rank 0 holds of it, and what its state is:
+# Now for real: three ranks, a batch of 24 sequences, and 20 MB for rank 0, which holds the most
+# micro-batches. (The others have no limit here.) The profile of one sequence says what rank 0 holds of
+# it, and what its state is:
 
 # %% tags=["nbval-check-output"]
 largest_microbatch = result.or_reference()
@@ -339,7 +377,7 @@ print(f"state {one.state / 1e6:.1f} MB, one sequence {one.activations / 1e6:.2f}
       f"micro-batches of {size} sequences")
 
 # %% [markdown]
-# Does it fit? And the next larger size?
+# Does it fit? And the next larger size, which divides 24 as well?
 
 # %%
 for sequences in (size, size + 1):

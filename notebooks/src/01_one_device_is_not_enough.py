@@ -1,19 +1,21 @@
 # %% [markdown]
 # # 01 Why one device is not enough
 #
-# **The weights of a model of 7 billion parameters take 14 GB, and a GPU of 80 GB cannot train it:
-# what fills the memory?**
+# **The weights of a model of 7 billion parameters take 14 GB in 16 bits, and a GPU of 80 GB cannot
+# train it: what fills the memory?**
 #
-# 50 minutes. You need the words *rank*, *stage* and *micro-batch* from lesson 00. No GPU is needed.
+# 50 minutes. You need the words *rank*, *stage* and *micro-batch* and the schedule `1f1b` from lesson 00.
+# No GPU is needed.
 
 # %% [markdown]
 # ## After this lesson you can
 # - write the memory ledger of a training step: weights, gradients, optimizer, activations
-# - say which of them a smaller batch, a cut, or recomputing makes smaller, and which not
+# - say which of them a smaller batch, a cut, or computing twice makes smaller, and which not
 # - predict what each rank of a pipeline will hold, and hold that against what it really holds
 # - say how many GPUs of a given size a model needs at the very least
 #
-# Here is the answer for the whole model, and below it the same model cut over four ranks.
+# Here is the answer for the whole model, and below it the same model cut over four ranks. A micro-batch is
+# one sequence of 2,048 tokens, the optimizer is Adam, and the vertical line is the 80 GB.
 
 # %%
 from d2lpart import DecoderShape, Ledgers, build_schedule, decoder_ledger
@@ -30,7 +32,7 @@ Ledgers([whole, *stages], capacity=[80e9] * 5).plot(
 #
 # The model does not fit into one device, and each of four parts does. That is the whole reason to
 # cut it; lessons 00 and 05 show what it costs in time. The figure is *computed* from formulas
-# that you will have by the end, and that you will have held against a measurement. Four words first:
+# that you will have by the end, and that you will have held against a real layer. Four words first:
 #
 # - **weights**: the numbers that are trained
 # - **gradients**: one for each weight, from its backward to the optimizer's step
@@ -60,13 +62,15 @@ for name in ("ADAM_MIXED", "ADAM_MIXED_FP32_GRADIENTS", "ADAM_FP32", "MOMENTUM_F
 
 # %% [markdown]
 # Note the two rows with 16: computing in 16 bits does not make the *state* smaller. It makes the
-# work faster and the activations half as large.
+# work faster and the activations about half as large. (`torch.autocast` gets there otherwise. It leaves
+# weights and gradients in 32 bits, as in `ADAM_FP32`, and makes copies of 16 bits when it needs them.)
 #
 # ## The smallest case, measured
 #
 # One linear layer of 4 inputs and 4 outputs, three samples, one rank, all in 32 bits. With
-# `memory=True` a step counts the *storages* that its rank keeps alive, each once. Before you run it:
-# the layer has 16 weights and 4 biases. Which of the four items can you tell without a computer?
+# `memory=True` a step counts the *storages* that its rank keeps alive. A storage is the memory behind a
+# tensor; views share it, and it counts once. Before you run it: the layer has 16 weights and 4 biases.
+# Which of the four items can you tell without a computer?
 
 # %% tags=["nbval-check-output"]
 import torch
@@ -86,8 +90,8 @@ for number in (1, 2):
 # %% [markdown]
 # 20 numbers of 4 bytes are 80, and so are their gradients. In the first step Adam has nothing yet; it
 # makes its moments when it steps: 2 × 80 bytes, and a counter of 4 for each of the two tensors. The
-# activations: 48 bytes of input for the weight's gradient; the loss keeps 48 bytes of
-# logarithms, 24 of targets and a total of 4.
+# activations: 48 bytes of input for the weight's gradient; the loss keeps 48 bytes of logarithms, 24 of
+# targets, and their number in 4 more. All of this is 124.
 #
 # ## A decoder, measured
 #
@@ -98,7 +102,8 @@ guess = predict("01.p1", None)
 guess
 
 # %% [markdown]
-# Two steps, so that the optimizer is there:
+# We need it again and again, so here is a function that builds it, and the usual loop. It takes two steps,
+# because Adam has its moments only after the first.
 
 # %%
 from d2lpart import Decoder, corpus
@@ -120,7 +125,7 @@ def train(pipeline, inputs, targets, steps=2, **options):
     return results
 
 # %% [markdown]
-# `train` is the usual loop. The batch is 8 sequences of 64 tokens, in one piece:
+# The batch is 8 sequences of 64 tokens, in one piece:
 
 # %%
 inputs, targets = next(corpus().batches(batch_size=8, context=64))
@@ -131,8 +136,8 @@ guess.against(100 * ledger.weights / ledger.total)
 
 # %% [markdown]
 # (An MB has $10^6$ bytes, an MiB $2^{20}$.) The last row is the most that was alive *at one moment*. It is
-# less than the total, since the activations go while the gradients come. (Not counted is what an operation needs only while it runs,
-# so a real device needs some room on top.)
+# less than the total, since the activations go while the gradients come. What an operation needs only while
+# it runs is not counted, so a real device needs some room on top.
 #
 # ## Out of memory, for real
 #
@@ -190,7 +195,8 @@ print(f"loss {results[0].loss:.3f} -> {results[-1].loss:.3f} in 10 steps")
 results[-1].memory
 
 # %% [markdown]
-# It trains. The statement, in three numbers:
+# It trains. (Rank 1 is the fullest. It has three blocks, rank 0 only two and the embedding.) The statement,
+# in three numbers:
 
 # %%
 print(f"largest stage {results[-1].memory.largest / 1e6:.1f} MB  <  "
@@ -201,8 +207,8 @@ print(f"state: {' + '.join(f'{n / 1e6:.1f}' for n in states)} = {sum(states) / 1
 
 # %% [markdown]
 # Nothing was compressed: the parts add up to the whole. Each rank has only its own layers' weights,
-# gradients and optimizer state. And the result is the same as that of one device that is large enough,
-# to the last bit; lesson 03 shows it.
+# gradients and optimizer state. And the result is that of one large device which takes the same
+# micro-batches one after another, to the last bit; lesson 03 shows it.
 #
 # ## What does not shrink
 #
@@ -213,13 +219,15 @@ print(f"state: {' + '.join(f'{n / 1e6:.1f}' for n in states)} = {sum(states) / 1
 question("01.q4")
 
 # %% [markdown]
-# In letters: under 1F1B rank $r$ of $p$ holds at most $\min(m, p - r)$ micro-batches, each of $L/p$
-# layers. For rank 0 and enough micro-batches that is
+# The first gradient comes back to rank 0 when the first micro-batch has been on all ranks. By then rank 0
+# has taken in one micro-batch for each of them, and only now it lets one go before it takes in the
+# next. In letters: under 1F1B rank $r$ of $p$ holds at most $\min(m, p - r)$ micro-batches, each of
+# $L/p$ layers. For rank 0 and $m \ge p$ that is
 #
 # $$p \cdot \frac{L}{p} = L \text{ layers of one micro-batch, whatever } p \text{ is.}$$
 #
-# So the state falls with $1/p$, and the activations of rank 0 do not fall. Measured: our ten blocks, evenly
-# over 1, 2, 5 and 10 ranks (the embedding and the head go to the ends), 16 sequences, each a
+# So the state falls with $1/p$, and the activations of rank 0 do not fall. Now measured: our ten blocks,
+# evenly over 1, 2, 5 and 10 ranks (the embedding and the head go to the ends), 16 sequences, each a
 # micro-batch.
 
 # %%
@@ -238,8 +246,8 @@ memory = {p: measure(p) for p in (1, 2, 5, 10)}
 Ledgers([memory[p][0] for p in memory]).plot(names=[f"rank 0 of {p}" for p in memory])
 
 # %% [markdown]
-# The first three items melt away, and the pink one stays. (On one rank it is a little longer: there rank 0
-# has the head and the loss as well.) The other ranks hold less and less:
+# The first three items melt away, and the last one, dotted, stays. (On one rank it is a little longer:
+# there rank 0 has the head and the loss as well.) The ranks after rank 0 hold less and less, here of five:
 
 # %%
 print(memory[5])
@@ -254,7 +262,7 @@ guess = predict("01.p2", None)
 guess
 
 # %% [markdown]
-# Five ranks, without and with it:
+# The same five ranks with it; compare with the table before:
 
 # %%
 again = measure(5, recompute=True)
@@ -266,7 +274,7 @@ guess.against(100 * again[0].activations / memory[5][0].activations)
 #
 # You do not have to run a pipeline to know what it will hold. A *profile* runs each layer by itself, on
 # one micro-batch, and notes what autograd keeps. The schedule says how many micro-batches are in flight.
-# The rest is adding up.
+# The rest is adding up. (`input_bytes` is the batch itself, which lies on rank 0.)
 
 # %%
 from d2lpart import predict_memory, profile
@@ -278,8 +286,8 @@ comparison = predicted.compare(memory[5])
 comparison
 
 # %% [markdown]
-# Prediction and measurement are of one type, so one line compares them. In our tests they agree to 5%, for
-# all schedules, with and without recompute. The numbers, in text:
+# Prediction and measurement are of one type, so one line compares them. In our tests, on small decoders,
+# they agree to 5% under every schedule of the course, with and without recompute. The numbers, in text:
 
 # %%
 print(comparison)
@@ -287,22 +295,37 @@ print(comparison)
 # %% [markdown]
 # ## By formula
 #
-# For models that no laptop can profile there are formulas. A layer of a decoder in mixed precision holds,
-# for a micro-batch of $b$ sequences of $s$ positions, width $h$ and $a$ heads,
+# Before there are any layers to profile, on a sheet of paper, a formula does it. A layer of a decoder like
+# GPT (a perceptron four times as wide, dropout) in mixed precision holds, for a micro-batch of $b$
+# sequences of $s$ positions, width $h$ and $a$ heads,
 #
 # $$s\,b\,h\,\Big(34 + 5\,\frac{a\,s}{h}\Big) \text{ bytes}$$
 #
-# (Korthikanti et al., arXiv 2205.05198). The 34 is for all that exists once for each position: inputs of
-# the matrices, of GELU, of the normalisations, masks of dropout. The second term is for the scores of the
-# attention.
+# (Korthikanti et al., arXiv 2205.05198, table 2). The 34 is for all that exists once for each position:
+# inputs of the matrices, of GELU, of the normalisations, masks of dropout. The second term is for the
+# scores of the attention: one for each pair of positions, in each head.
 
 # %%
 question("01.q5")
 
 # %% [markdown]
 # *Selective* recompute computes the scores once more in the backward, and an attention kernel that never
-# writes them down does the same: then the second term goes. *Full* recompute keeps the layer's input
-# alone, $2sbh$. For one sequence in one layer of our 7B:
+# writes them down does the same: then the second term goes. Our decoder has such a kernel. So its layer
+# should hold 34 bytes. Does it? On the device `meta` tensors have shapes and no memory, so a layer of the
+# 7B can be profiled anywhere:
+
+# %%
+with torch.device("meta"):
+    real = Decoder(vocab_size=256, width=4096, num_layers=1, num_heads=32, context=2048, dropout=0.1)
+    tokens = torch.zeros(1, 2048, dtype=torch.long)
+embedding, block, head = profile(real.bfloat16(), tokens)
+held = embedding.boundary_bytes + block.activation_bytes  # its input, and what autograd keeps
+print(f"{held / (2048 * 4096):.2f} bytes for each position and each of the width")
+
+# %% [markdown]
+# It does; the few hundredths are what the kernel notes for each row of scores. *Full* recompute keeps the
+# input of each layer alone, $2sbh$, and has one layer in full while that runs backward. (Our `Pipeline`
+# keeps the input of each *stage*.) For one sequence in our 7B:
 
 # %% tags=["nbval-check-output"]
 from d2lpart.memory_formulas import layer_activations
@@ -312,21 +335,22 @@ for recompute in ("none", "selective", "full"):
     print(f"{recompute:9}  {nbytes / 1e6:6.1f} MB a layer, {32 * nbytes / 1e9:5.2f} GB in 32 layers")
 
 # %% [markdown]
-# Does our function compute what the paper printed? Its figure 1 gives GiB of activations for each GPU of
-# two models, with every layer split over $t = 8$ GPUs (*tensor parallelism*, lesson 02). The 175B also runs
-# in a pipeline of 8 ranks with 3 stages each.
+# Does our function agree with the paper's figure 1? That shows the activations of each GPU for two models, in
+# GiB, with every layer split over $t = 8$ GPUs (*tensor parallelism*, lesson 02). The 175B also runs
+# in a pipeline of 8 ranks with 3 stages each. *Light* is selective recompute, and *sequence parallelism*:
+# what tensor parallelism leaves whole, around the normalisations, is shared out by positions.
 
 # %% tags=["nbval-check-output"]
 light = {"sequence_parallel": True, "recompute": "selective"}
-print("       printed  computed  printed, light  computed, light")
-for name, shape, batch, orders, printed in (
+print("       figure 1  computed  figure 1, light  computed, light")
+for name, shape, batch, orders, shown in (
     ("22B", DecoderShape(48, 6144, 64), 4, None, (59.25, 9.5625)),
     ("175B", DecoderShape(96, 12288, 96), 1, build_schedule("interleaved", 8, 64, chunks=3),
      (66.84375, 12.3515625)),
 ):
     found = [decoder_ledger(shape, orders, microbatch=batch, tensor=8, **options).activations / 2**30
              for options in ({}, light)]
-    print(f"{name:5} {printed[0]:9} {found[0]:9} {printed[1]:15} {found[1]:16}")
+    print(f"{name:5} {shown[0]:10} {found[0]:9} {shown[1]:16} {found[1]:16}")
 
 # %% [markdown]
 # To the last digit; and how many micro-batches are in flight was read off our schedule.
@@ -334,8 +358,9 @@ for name, shape, batch, orders, printed in (
 # %% [markdown] card="Choosing a Parallelism Strategy for a Large Model"
 # ## Choosing a Parallelism Strategy for a Large Model
 #
-# 200 billion parameters, and GPUs with 40 GB. First the bound: how many GPUs, if the state could be cut
-# into pieces of any size?
+# 200 billion parameters, and GPUs with 40 GB. Of these I use 92%: the rest is for what operations need
+# while they run, for CUDA itself, and for gaps between tensors. (The 92% is a rule of thumb; measure yours.)
+# First the bound: how many GPUs, if the state could be cut into pieces of any size?
 
 # %%
 question("01.q6")
@@ -347,8 +372,11 @@ question("01.q6")
 question("01.q7")
 
 # %% [markdown]
+# (A copy need not be whole: ZeRO and FSDP share the state out among the copies, and send weights about for
+# it. On 110 of them `ADAM_MIXED.sharded(3, 110)` leaves as much as a cut into 110.)
+#
 # Take network partitioning. The bound is 87, but a cut lies between two layers. A decoder of this size has
-# 110 of them, say:
+# 110 of them, say. With fewer than 110 GPUs one of them has two layers, as it has with 55:
 
 # %% tags=["nbval-check-output"]
 large = DecoderShape(num_layers=110, width=12288, num_heads=96)
@@ -356,12 +384,13 @@ usable = 0.92 * 40  # GB
 print(f"{large.parameters / 1e9:.1f} billion parameters; {usable:.1f} GB of a GPU can be used")
 for p in (55, 110):
     state = 16 * 200 / p
-    print(f"{p:3} GPUs, {110 // p} layers each: {state:.1f} GB of state, "
+    print(f"{p:3} GPUs, {110 // p} layer{'s' * (p < 110)} each: {state:.1f} GB of state, "
           f"{'fits' if state < usable else 'does not fit'}")
+print(f"the embedding alone: {16 * large.vocab_size * large.width / 1e9:.1f} GB of state")
 
 # %% [markdown]
 # One layer each, so 110 GPUs. And 7.7 GB are left for activations. Is that enough? Under 1F1B, with 64
-# micro-batches of one sequence:
+# micro-batches of one sequence, rank 0 holds all 64:
 
 # %%
 rows = {recompute: decoder_ledger(large, build_schedule("1f1b", 110, 64), parameters=200e9,
@@ -371,8 +400,12 @@ Ledgers(rows.values(), capacity=[usable * 1e9] * 3).plot(
 
 # %% [markdown]
 # With full recompute it fits, with 1.6 GB to spare. So **110 GPUs** is this ledger's answer for network
-# partitioning alone, against a bound of 87. Splitting inside the layers too, $t$ GPUs for each stage, gives
-# other numbers to choose from:
+# partitioning alone, against a bound of 87. It is for the layers: a ledger by formula spreads the embedding
+# evenly, and no cut can. The 10.1 GB have no room beside a layer, so they take a GPU more, and a head that is
+# not tied another one. (A single micro-batch would fit with nothing recomputed. Then 109 of 110 GPUs
+# wait.)
+#
+# Splitting inside the layers too, $t$ GPUs for each stage, gives other numbers to choose from:
 
 # %% tags=["nbval-check-output"]
 print("   t    p  GPUs    none  selective   full  (GB on the fullest GPU; * fits)")
@@ -385,20 +418,21 @@ for t, p in ((1, 110), (2, 55), (4, 22), (4, 55), (8, 11), (8, 22)):
     print(f"{t:4} {p:4} {t * p:5}  " + "  ".join(f"{x:6.1f}{'*' if x < usable else ' '}" for x in totals))
 
 # %% [markdown]
-# 88 GPUs are one more than the bound, and fit in no row: the state leaves nothing for activations. 110 do
-# it with full recompute. With 176 the cheaper *selective* recompute is enough. Which of them is *fast* is
-# another question: 110 stages in a row idle a lot. Lesson 09 weighs it all; this lesson says what is possible at
-# all. (I have left out embedding and head, what operations need while they run, and that memory
-# gets fragmented. The 0.92 stands for that.)
+# 88 GPUs are one more than the bound, and fit in no row: the state leaves 0.4 GB for activations. 110 do
+# it with full recompute. With 176 the cheaper *selective* recompute is enough, and an eighth of the embedding
+# has room as well. More GPUs alone do not help: 220 in the wrong shape need full recompute again.
+#
+# Which of them is *fast* is another question. With 64 micro-batches 110 stages in a row are idle for
+# 109/173 of the step, 63%, by the formula of lesson 00. This lesson says what is possible at all.
 #
 # ## To remember
 #
 # - Training with Adam takes 16 bytes a parameter before the first activation, 8 times the weights in 16
-#   bits. No smaller batch helps against them.
+#   bits. No smaller batch helps against that.
 # - Network partitioning divides this state: largest stage < one unit < whole model. It compresses nothing,
 #   splits no batch, and makes no pass faster.
-# - Under 1F1B rank 0 holds the activations of about one micro-batch of the *whole* network, however many
-#   ranks there are. Smaller micro-batches and recompute help.
+# - Under 1F1B, with enough micro-batches, rank 0 holds the activations of about one micro-batch of the
+#   *whole* network, however many ranks there are. Smaller micro-batches and recompute help.
 # - A ledger is quickly computed; measure it once all the same. A bound comes first: what fits by no bound
 #   needs no plan.
 #
@@ -406,6 +440,7 @@ for t, p in ((1, 110), (2, 55), (4, 22), (4, 55), (8, 11), (8, 22)):
 # [01_one_device_is_not_enough.ipynb](../exercises/01_one_device_is_not_enough.ipynb).
 #
 # **Read on.** Rajbhandari et al., [ZeRO](https://arxiv.org/abs/1910.02054), section 3, for the 16 bytes.
-# Korthikanti et al., [Reducing Activation Recomputation](https://arxiv.org/abs/2205.05198), for the 34.
+# Korthikanti et al., [Reducing Activation Recomputation](https://arxiv.org/abs/2205.05198), for the 34 and
+# where it comes from.
 # Xiao and Zhu, [Foundations of Large Language Models](https://arxiv.org/abs/2501.09223), chapter 2, for why
 # models are partitioned.
