@@ -65,6 +65,7 @@ def kilobytes(samples: int, positions: int, width: int, p: int) -> NumberQuestio
                 crossed / 4,
                 f"That counts numbers, {crossed / 4:g} thousand; each takes 4 bytes.",
             ),
+            (1000 * crossed, "That is in bytes. 1 kB is 1000 of them."),
         ],
         otherwise="Multiply the messages by the numbers in one of them and by the bytes of each.",
     )
