@@ -168,7 +168,7 @@ for link, bandwidth in {"NVLink 3": 300e9, "100 Gb/s network": 12.5e9, "1 Gb/s n
     print(f"{link}: a message takes {message / bandwidth / layer_seconds:.3g} forwards of a layer")
 
 # %% [markdown]
-# Inside a node, and over a good network, a message is far shorter than a layer and the trade is open; over office Ethernet it is absurd. This ignores that messages share a link and get in each other's way.
+# Inside a node, and over a good network, a message is shorter than a layer and the trade is open; over office Ethernet it is absurd. This ignores that messages share a link and get in each other's way.
 #
 # From here on, one group a device. The order of the layers has made the first decision: neighbours stay together. The second is where to cut.
 
@@ -177,7 +177,7 @@ for link, bandwidth in {"NVLink 3": 300e9, "100 Gb/s network": 12.5e9, "1 Gb/s n
 #
 # > Furthermore, ensuring that sequential computational workloads are evenly matched between layers is highly difficult, making linear scaling challenging to achieve.
 #
-# Take twelve layers of which the first four are heavy: 4, 4, 4, 4, then eight times 1. Three stages of four layers have loads 16, 4 and 4; that is an **imbalance** (largest load over mean load) of 2. Stages of 2, 2 and 8 layers have 8 each, an imbalance of 1, which is perfect. What is that worth?
+# Take twelve layers of which the first four are heavy: 4, 4, 4, 4, then eight times 1. Three stages of four layers have loads 16, 4 and 4; that is an **imbalance** (largest load over mean load) of 2. Stages of 2, 2 and 8 layers have 8 each, an imbalance of 1. What is that worth?
 
 # %%
 question("04.q5")
@@ -248,7 +248,7 @@ for name, layers, p in [("heavy front", heavy_front, 3), ("31 equal", [1] * 31, 
     print(f"{name}: bound {bound:g}, best {best.bottleneck(layers):g} with {best.sizes}, counted {counted:g}")
 
 # %% [markdown]
-# There is the 41 of the first page. The mean of the decoder's loads is 40.25; its costs are whole numbers, so no bottleneck lies between 40.25 and 41. A cut that reaches 41 is the best, and needs no comparison with others.
+# There is the 41 of the first page. The mean of the decoder's loads is 40.25; its costs are whole numbers, so no bottleneck lies between 40.25 and 41. A cut that reaches 41 is the best.
 #
 # Move the boundaries yourself. How near do you get to the best, and what happens to the blanks? (The step is one by 1F1B, a schedule that lesson 06 explains. Where you see no sliders, `widgets.partition_report(heavy_front, [2, 2, 8])` answers for any cut.)
 
@@ -266,7 +266,7 @@ question("04.q9")
 # %% [markdown]
 # ## How the best cut is found
 #
-# Turn the question round. Not "what is the smallest bottleneck?" but "**with no load above a limit, how many stages do I need?**" That is easy: fill a stage until the next layer would exceed the limit, then open another. Nothing is gained by closing one early. Begin with the bound as the limit, and raise it until there are stages enough.
+# Turn the question round: "**with no load above a limit, how many stages do I need?**" That is easy: fill a stage until the next layer would exceed the limit, then open another. Nothing is gained by closing one early. Begin with the bound as the limit, and raise it until there are stages enough.
 
 # %% tags=["nbval-check-output"]
 import math
@@ -305,7 +305,7 @@ print(f"your cut {yours}: {Partition(yours).bottleneck(costs)}")
 partition(costs, 4)
 
 # %% [markdown]
-# The head has a stage of its own. By count that looks unfair, 1 layer against 5; and all four loads lie within 1 of each other. The obvious cut, 60, takes up to 60/41 = 1.46 times as long.
+# The head has a stage of its own. By count that looks unfair; all four loads lie within 1 of each other. With many micro-batches the obvious cut takes up to 60/41 = 1.46 times as long.
 #
 # ## Who knows the costs?
 #
@@ -375,7 +375,7 @@ shortest = [min(own[1:], key=lambda step: step.makespan) for own in steps.values
 shortest[0].compare(shortest[1])
 
 # %% [markdown]
-# The pictures are the shortest step of each cut, the one that other programs have disturbed least. The milliseconds may be off: a busy machine stretches now the profile and now the step. What we ask of a prediction is which cut is faster, and about by how much. If yours says otherwise, the two cuts are nearly equal on your machine, or it was busy: run the cells again. Real systems go round, too: profile, cut, run, look, and cut again.
+# The pictures are the shortest step of each cut, the one that other programs have disturbed least. The milliseconds may be off: a busy machine stretches now the profile and now the step. What we ask of a prediction is which cut is faster, and about by how much. If yours says otherwise, the two cuts are nearly equal on your machine, or it was busy: begin again at the profile. Real systems go round, too: profile, cut, run, look, and cut again.
 #
 # ## When the best cut does not fit
 #
