@@ -85,7 +85,9 @@ def most_held(order: Sequence[str]) -> int:
 
 def _any_order(rng: random.Random, m: int) -> list[str]:
     """An order whose backwards come as they please, each at some time behind its forward."""
-    order, held, forwards = [], [], 0
+    order: list[str] = []
+    held: list[int] = []
+    forwards = 0
     while held or forwards < m:
         if forwards < m and (not held or rng.random() < 0.6):
             held.append(forwards)
