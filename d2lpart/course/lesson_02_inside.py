@@ -27,7 +27,9 @@ def _whole_numbers(shape: tuple[int, ...], generator: torch.Generator) -> Tensor
 
 def _pairs(rng: random.Random) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, int]]:
     """Small whole numbers, so that a case can be worked out by hand."""
-    sizes = [(1, 1, 2, 1, 2), (1, 2, 2, 1, 1)]
+    x, first, bias, second = [[2.0]], [[1.0], [-1.0]], [1.0, 3.0], [[2.0, -1.0]]  # terms 6 and −1
+    yield torch.tensor(x), torch.tensor(first), torch.tensor(bias), torch.tensor(second), 2
+    sizes = [(1, 2, 2, 1, 1)]
     sizes += [
         (rng.randint(1, 4), rng.randint(1, 5), k * rng.randint(2, 3), rng.randint(1, 4), k)
         for k in (2, 2, 3, 4)
@@ -35,8 +37,7 @@ def _pairs(rng: random.Random) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor,
     for samples, inputs, hidden, outputs, ranks in sizes:
         generator = torch.Generator().manual_seed(rng.randrange(2**31))
         shapes = (samples, inputs), (hidden, inputs), (hidden,), (outputs, hidden)
-        x, first, bias, second = (_whole_numbers(shape, generator) for shape in shapes)
-        yield x, first, bias, second, ranks
+        yield (*(_whole_numbers(shape, generator) for shape in shapes), ranks)  # type: ignore[misc]
 
 
 def _whole_everywhere(

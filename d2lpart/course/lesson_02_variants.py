@@ -92,6 +92,7 @@ def ring_bytes(ranks: int, thousands: int) -> NumberQuestion:
             f"2 × {ranks - 1} × {whole:g} = {2 * (ranks - 1) * whole:g} MB."
         ),
         misconceptions=[
+            (2e6 * (ranks - 1) * whole, "Those are bytes; 1 MB is a million of them."),
             (
                 (ranks - 1) * whole,
                 f"That brings the sums together. They also have to go round: {ranks - 1} rounds "
