@@ -10,9 +10,10 @@ from functools import partial
 from math import ceil
 from typing import NamedTuple
 
+from d2lpart.given import check_kind, check_whole
 from d2lpart.held import StageBytes, peak_held, whole
 from d2lpart.ledger import Ledger
-from d2lpart.schedule import Schedule
+from d2lpart.schedule import Schedule, check_schedule
 
 RECOMPUTE = ("none", "selective", "full")
 
@@ -77,8 +78,7 @@ class DecoderShape:
 
     def __post_init__(self) -> None:
         for name, size in vars(self).items():
-            if size < 1:
-                raise ValueError(f"{name} is {size}: give every size of a decoder at least 1")
+            check_whole(name, size)
 
     @property
     def parameters(self) -> int:
@@ -151,7 +151,8 @@ def decoder_ledger(
         microbatch: b, in sequences.
         recipe: bytes for each parameter; `recipe.sharded` counts replicas that share them.
         tensor, sequence_parallel, recompute: as in `layer_activations`. Full recompute holds one
-            layer as a whole while it runs backward.
+            layer as a whole while it runs backward; that layer's input is counted twice, at most
+            2·s·b·h too much.
         parameters: of the whole model; by default `shape.parameters`.
 
     Raises:
@@ -160,6 +161,10 @@ def decoder_ledger(
     >>> decoder_ledger(DecoderShape(32, 4096, 32), parameters=7e9).state / 1e9
     112.0
     """
+    check_kind(shape, DecoderShape, "give the sizes, such as DecoderShape(32, 4096, 32)")
+    check_kind(recipe, BytesPerParameter, "give one of this module's, such as ADAM_MIXED")
+    if schedule is not None:
+        check_schedule(schedule)
     num_ranks = 1 if schedule is None else schedule.num_ranks
     num_stages = 1 if schedule is None else schedule.num_stages
     if shape.num_layers % num_stages:

@@ -141,8 +141,9 @@ guess.against(100 * ledger.weights / ledger.total)
 #
 # ## Out of memory, for real
 #
-# Give the rank a **capacity**: 30 MB. From now on it is an error to hold more. The storages are counted
-# as they are made; on a GPU the allocator is limited as well. The weights fit easily.
+# Give the rank a **capacity** of 30 MB. (A device of this size is a *unit* in the question that I quote
+# below.) From now on it is an error to hold more. The storages are counted as they are made; on a GPU the
+# allocator is limited as well. The weights fit easily.
 
 # %%
 from d2lpart import OutOfMemoryError
