@@ -12,6 +12,7 @@ from d2lpart.closed_form import (
     IDLE_TOTAL,
     bubble_formula,
 )
+from d2lpart.given import check_kind
 from d2lpart.timeline import Timeline
 
 
@@ -76,6 +77,8 @@ def bubbles(*timelines: Timeline) -> BubbleTable:
     (cost − m(F+I+W))/cost |      27.27% |    27.27%
     closed form: idle (p−1)(F+B) s a rank, Megatron-LM (arXiv 2104.04473), section 2.2
     """
+    for timeline in timelines:
+        check_kind(timeline, Timeline, "give those of simulate(…) or of steps")
     if not timelines or any(t.schedule != timelines[0].schedule for t in timelines):
         raise ValueError("bubbles compares timelines of one schedule: give at least one")
     closed: dict[str, float | None] = {}

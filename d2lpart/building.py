@@ -6,6 +6,7 @@ It is what the schedule builder shows, for those without widgets.
 import html
 from collections.abc import Mapping
 
+from d2lpart.given import check_number
 from d2lpart.lanes_svg import lanes_svg
 from d2lpart.orders import build_schedule
 from d2lpart.ranking import named
@@ -51,6 +52,8 @@ class Building:
         seconds: Mapping[str, float] = SECONDS,
     ) -> None:
         self._whole = build_schedule("zb-h1" if split else "gpipe", num_ranks, num_microbatches)
+        if most_held is not None:
+            check_number("most_held", most_held)
         simulate(self._whole, seconds)  # says which seconds are missing, or no seconds
         both = {"B": seconds["I"] + seconds["W"]} if {"I", "W"} <= seconds.keys() else {}
         self.split, self.most_held, self.seconds = split, most_held, both | dict(seconds)

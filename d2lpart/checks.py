@@ -7,21 +7,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from d2lpart.given import check_kind
 from d2lpart.parts import parts
 from d2lpart.span import Link
 from d2lpart.stage import Stage
-
-
-def check_layers(layers: Sequence[object]) -> None:
-    """Raise unless `layers` is a list of modules with at least one in it."""
-    if not layers:
-        raise ValueError("there are no layers: give at least one module")
-    for number, layer in enumerate(layers):
-        if not isinstance(layer, nn.Module):
-            raise ValueError(
-                f"layer {number} is {type(layer).__name__}, not a torch.nn.Module: wrap a function "
-                f"in a module, and give the layers as a list or an nn.Sequential"
-            )
 
 
 def check_batch_independence(
@@ -87,8 +76,10 @@ def check_inputs(inputs: object, targets: object, first: Stage) -> None:
     _check_dtype(inputs, first)
 
 
-def check_device(inputs: Tensor, first: Stage) -> None:
-    """Raise unless the inputs are where the first stage is."""
+def check_device(inputs: object, first: Stage) -> None:
+    """Raise unless the inputs are a tensor where the first stage is."""
+    check_kind(inputs, Tensor, "give the inputs of the first layer")
+    assert isinstance(inputs, Tensor)
     if inputs.device != first.device:
         raise ValueError(
             f"inputs are on {inputs.device}, but stage 0 is on {first.device}: "

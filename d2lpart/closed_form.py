@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from d2lpart.given import check_number
+
 IDLE_TOTAL, IDLE_IDEAL = "idle/total", "idle/ideal"
 BUBBLE_RATE = "(cost − m(F+I+W))/cost"
 DEFINITIONS = (IDLE_TOTAL, IDLE_IDEAL, BUBBLE_RATE)
@@ -148,6 +150,8 @@ def bubble_formula(
             f"{name} has no closed form of {definition!r}: use {' or '.join(form.definitions)}"
         )
     sizes = Sizes(num_ranks, num_microbatches, chunks, forward, input_gradient, weight_gradient)
+    for letter, size in zip(Sizes._fields, sizes, strict=True):
+        check_number(letter, size)
     if min(sizes[:3]) < 1 or not all(0 <= seconds < math.inf for seconds in sizes[3:]):
         raise ValueError(f"{sizes}: give p, m and v of at least 1, and seconds of 0 or more")
     if not form.holds(sizes):

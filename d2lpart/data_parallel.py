@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from d2lpart.amounts import count
-from d2lpart.checks import check_layers
 from d2lpart.collectives import Group, all_reduce
 from d2lpart.copies import SplitResult, check_copyable
+from d2lpart.given import check_kind
 from d2lpart.microbatch import Batch, LossFunction, cross_entropy
+from d2lpart.models import listed
 
 AllReduce = Callable[[Group, Sequence[Tensor]], list[Tensor]]
 Gradients = list[Tensor | None]
@@ -55,8 +56,7 @@ class DataParallel(nn.Module):
         loss_fn: LossFunction | None = None,
     ) -> None:
         super().__init__()
-        layers = list(layers)
-        check_layers(layers)
+        layers = listed(layers)
         self.group = Group(devices)
         self.reduce, self.loss_fn = reduce, loss_fn or cross_entropy
         first = nn.Sequential(*layers)
@@ -131,6 +131,7 @@ class DataParallel(nn.Module):
                 weight.grad = gradient if weight.grad is None else weight.grad + gradient
 
     def _check_samples(self, inputs: Tensor) -> None:
+        check_kind(inputs, Tensor, "give the inputs of the first layer")
         samples = inputs.shape[0] if inputs.dim() else 0
         if samples < len(self.group):
             raise ValueError(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from d2lpart.generation import generate
+from d2lpart.given import check_kind, check_number
 
 INTEGER_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -43,6 +44,7 @@ class Embedding(nn.Module):
         return self.dropout(vectors + positions)
 
     def _check(self, tokens: Tensor) -> None:
+        check_kind(tokens, Tensor, "pass token ids, for example torch.tensor([[1, 2, 3]])")
         if tokens.dtype not in INTEGER_TYPES:
             raise ValueError(
                 f"tokens of type {tokens.dtype}: the embedding looks up whole numbers; "
@@ -269,6 +271,7 @@ def _check_heads(width: int, num_heads: int) -> None:
 
 
 def _check_dropout(dropout: float) -> None:
+    check_number("dropout", dropout)
     if not 0 <= dropout < 1:
         raise ValueError(
             f"dropout={dropout}: it is the share of values set to zero; "

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 
 from d2lpart.display import seconds_text
+from d2lpart.given import check_kind
 from d2lpart.layer_cost import SPLIT_F, LayerCost
 from d2lpart.partitioning import Partition
-from d2lpart.schedule import Action, Schedule
+from d2lpart.schedule import Action, Schedule, check_schedule
 from d2lpart.simulator import FREE, Links, simulate
 from d2lpart.timeline import Timeline
 
@@ -53,13 +54,7 @@ def forecast(
     rank 1 |  F0B0--F1B1--    | idle 33.3%
     durations: sums over the layers of each stage, given
     """
-    cut = partition if isinstance(partition, Partition) else Partition(partition)
-    if cut.num_layers != len(costs) or cut.num_stages != schedule.num_stages:
-        raise ValueError(
-            f"{len(costs)} costs, a partition of {cut.num_layers} layers into {cut.num_stages} "
-            f"stages, and a schedule of {schedule.num_stages} stages: give one cost a layer, and "
-            f"a schedule with as many stages as the partition"
-        )
+    cut = matching(costs, partition, schedule)
     own = [[costs[layer] for layer in stage] for stage in cut.stages]
     outputs = [cs[-1].boundary_bytes for cs in own]
     learns = [any(cost.trainable for cost in costs[: stage.start]) for stage in cut.stages]
@@ -85,6 +80,28 @@ def forecast(
     sources = dict.fromkeys(cost.timing or "given" for cost in costs)
     note = f"durations: sums over the layers of each stage, {'; '.join(sources)}"
     return simulate(schedule, duration, link, boundary_bytes=message, note=note)
+
+
+def matching(
+    costs: Sequence[LayerCost], partition: Partition | Sequence[int], schedule: Schedule
+) -> Partition:
+    """Return the partition, once it is sure that the three are for the same layers and stages.
+
+    Raises:
+        ValueError: they are not, or one of them is something else.
+    """
+    check_kind(costs, Sequence, "give the costs of a profile, one a layer")
+    for cost in costs:
+        check_kind(cost, LayerCost, "give the costs of a profile, one a layer")
+    check_schedule(schedule)
+    cut = partition if isinstance(partition, Partition) else Partition(partition)
+    if cut.num_layers != len(costs) or cut.num_stages != schedule.num_stages:
+        raise ValueError(
+            f"{len(costs)} costs, a partition of {cut.num_layers} layers into {cut.num_stages} "
+            f"stages, and a schedule of {schedule.num_stages} stages: give one cost a layer, and "
+            f"a schedule with as many stages as the partition"
+        )
+    return cut
 
 
 @dataclass(frozen=True)
@@ -129,6 +146,8 @@ def forecast_error(predicted: Timeline, *measured: Timeline) -> ForecastError:
     >>> print(forecast_error(predicted, slower))
     predicted 5 s, measured 6 s (predicted clock): error -16.7%
     """
+    for timeline in (predicted, *measured):
+        check_kind(timeline, Timeline, "give a forecast, then the timelines of steps")
     clocks = sorted({timeline.clock for timeline in measured})
     lengths = [timeline.makespan for timeline in measured]
     if len(clocks) != 1 or not statistics.median(lengths) > 0:

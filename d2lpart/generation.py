@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from d2lpart.given import check_kind, check_number
+
 
 def generate(
     model: Callable[[Tensor], Tensor],
@@ -88,12 +90,14 @@ def _context_of(model: Any) -> int:
 
 
 def _check_request(prompt: Tensor, num_new: int, context: int, temperature: float) -> None:
+    check_kind(prompt, Tensor, "give token ids; of a text, Corpus.encode(text)")
+    check_number("temperature", temperature)
     if prompt.dim() not in (1, 2) or prompt.shape[-1] == 0:
         raise ValueError(
             f"a prompt of shape {tuple(prompt.shape)}: the model continues what is there; "
             "pass at least 1 token, as (positions,) or (batch, positions)"
         )
-    if num_new < 0:
+    if not isinstance(num_new, int) or num_new < 0:
         raise ValueError(f"num_new={num_new}: tokens can only be added; use at least 0")
     if context < 1:
         raise ValueError(f"context={context}: the model must see something; use at least 1")

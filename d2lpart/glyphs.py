@@ -7,6 +7,8 @@ with noise. They are easier than handwriting, and have its size, 28 × 28, and i
 import torch
 from torch import Tensor
 
+from d2lpart.given import check_number
+
 SIZE, ENLARGED, MOVED = 28, 3, 2  # pixels
 
 DOTS = """
@@ -43,6 +45,8 @@ def glyphs(number: int, *, seed: int = 0, noise: float = 0.2) -> tuple[Tensor, T
     >>> images.shape, digits.dtype
     (torch.Size([4, 1, 28, 28]), torch.int64)
     """
+    check_number("number", number)
+    check_number("noise", noise)
     if number < 1 or noise < 0:
         raise ValueError(
             f"{number} images with noise {noise}: use at least 1 image, and noise of at least 0"

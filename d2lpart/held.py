@@ -7,6 +7,7 @@ time, so its order says all. With 1/v for each of v stages a rank the peak is
 """
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import NamedTuple
 
 from d2lpart.schedule import Schedule
@@ -41,8 +42,8 @@ def peak_held(schedule: Schedule, rank: int, stages: Mapping[int, StageBytes]) -
     >>> [peak_held(schedule, rank, {rank: whole(1)}) for rank in range(4)]
     [4, 3, 2, 1]
     """
-    if not 0 <= rank < schedule.num_ranks:
-        raise ValueError(f"there is no rank {rank}: the ranks are 0 to {schedule.num_ranks - 1}")
+    if not isinstance(rank, Integral) or not 0 <= rank < schedule.num_ranks:
+        raise ValueError(f"there is no rank {rank!r}: the ranks are 0 to {schedule.num_ranks - 1}")
     held: float = 0
     peak: float = 0
     for stage, kind, _ in schedule.orders[rank]:

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from d2lpart.given import check_number
+
 Quartiles = tuple[float, float]
 
 SPLIT_F = "F, split"
@@ -140,6 +142,7 @@ def at_rate(costs: Iterable[LayerCost], flops_per_second: float) -> list[LayerCo
     >>> cost.forward_seconds, cost.backward_seconds, cost.timing
     (4.0, 4.0, 'computed from operations at 100 FLOP/s')
     """
+    check_number("flops_per_second", flops_per_second)
     if not 0 < flops_per_second < float("inf"):
         raise ValueError(
             f"flops_per_second is {flops_per_second!r}: give operations a second, above 0, such "

@@ -52,7 +52,7 @@ def _devices(
 ) -> list[torch.device]:
     """Return one device a rank: those given, or the best for as many ranks as are called for."""
     if devices is not None:
-        if isinstance(devices, str | torch.device) or not len(devices):
+        if isinstance(devices, str) or not isinstance(devices, Sequence) or not devices:
             raise ValueError(f"devices is {devices!r}: give a list with one device a rank")
         return [hardware.as_device(device) for device in devices]
     if isinstance(schedule, Schedule):

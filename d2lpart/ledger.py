@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import inf
 
 from d2lpart.display import Drawable, bytes_text
+from d2lpart.given import check_kind, check_number
 
 ITEMS = ("weights", "gradients", "optimizer", "activations")
 SOURCES = ("computed", "measured")
@@ -51,6 +52,7 @@ class Ledger(Drawable):
         if self.source not in SOURCES:
             raise ValueError(f"source is {self.source!r}: use one of {', '.join(SOURCES)}")
         for item, nbytes in self.items():
+            check_number(item, nbytes)
             if not 0 <= nbytes < inf:
                 raise ValueError(f"{item} is {nbytes}: give bytes, at least 0")
 
@@ -99,7 +101,12 @@ class Ledgers(Drawable, Sequence[Ledger]):
     capacity: tuple[float, ...] | None = None
 
     def __init__(self, ranks: Iterable[Ledger], capacity: Iterable[float] | None = None) -> None:
+        check_kind(ranks, Iterable, "give one ledger a rank")
+        if capacity is not None:
+            check_kind(capacity, Iterable, "give one capacity a rank")
         own, limits = tuple(ranks), None if capacity is None else tuple(capacity)
+        for ledger in own:
+            check_kind(ledger, Ledger, "give one ledger a rank")
         if not own or len({ledger.source for ledger in own}) > 1:
             raise ValueError(
                 f"{len(own)} ledgers from {len({ledger.source for ledger in own})} sources: give "
@@ -130,6 +137,7 @@ class Ledgers(Drawable, Sequence[Ledger]):
 
     def compare(self, other: "Ledgers") -> "LedgerComparison":
         """Set these ledgers beside others: computed and measured, or two partitions."""
+        check_kind(other, Ledgers, "compare with those of predict_memory(…) or a step's .memory")
         return LedgerComparison(self, other)
 
     def __getitem__(self, rank):  # type: ignore[no-untyped-def]

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from math import ceil
 
+from d2lpart.forecasting import matching
+from d2lpart.given import check_kind
 from d2lpart.held import StageBytes, peak_held
 from d2lpart.layer_cost import LayerCost
 from d2lpart.ledger import Ledger, Ledgers
@@ -54,13 +56,8 @@ def predict_memory(
     rank 0       8.00       8.00      16.00        1.40      33.40
     rank 1       8.00       8.00      16.00        0.90      32.90
     """
-    cut = partition if isinstance(partition, Partition) else Partition(partition)
-    if cut.num_layers != len(costs) or cut.num_stages != schedule.num_stages:
-        raise ValueError(
-            f"a partition of {cut.num_layers} layers into {cut.num_stages} stages, "
-            f"{len(costs)} costs, a schedule of {schedule.num_stages} stages: make layers and "
-            f"costs equally many, and the stages as well"
-        )
+    cut = matching(costs, partition, schedule)
+    check_kind(recipe, BytesPerParameter, "give one of memory_formulas, such as ADAM_FP32")
     if loss_bytes is None:
         loss_bytes = costs[-1].boundary_bytes
     split = any(action.kind == "W" for action in schedule.position)

@@ -55,7 +55,9 @@ def layers_of(
         from d2lpart.models_hf import decoder_layers
 
         return decoder_layers(model, padding)
-    layers = _listed(model)
+    if not _in_sequence(model):
+        raise ValueError(_unknown(model))
+    layers = listed(model)
     if padding is not None:
         raise ValueError(
             f"padding={padding!r} for {type(model).__name__}: only Hugging Face decoders have a "
@@ -79,25 +81,34 @@ def _check_version(version: str) -> None:
         )
 
 
-def _listed(model: object) -> list[nn.Module]:
-    """Return the modules of a list, or of a module that runs its children one after another."""
-    runs_in_order = (
-        isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward
-    )
-    plain = isinstance(model, list | tuple | nn.ModuleList)
-    if not (runs_in_order or plain):
-        raise ValueError(_unknown(model))
-    assert isinstance(model, Iterable)
-    layers = list(model)
-    if not layers:
-        raise ValueError("0 layers: a network needs at least 1; give at least one module")
-    for number, layer in enumerate(layers):
+def listed(layers: object) -> list[nn.Module]:
+    """Return layers as a list of at least one module.
+
+    Raises:
+        ValueError: they are no sequence of modules, or there are none.
+    """
+    if not isinstance(layers, Iterable):
+        raise ValueError(
+            f"{type(layers).__name__} is no list of layers: give layers_of(model), or a list of "
+            f"modules that each take and return one tensor"
+        )
+    found = list(layers)
+    if not found:
+        raise ValueError("there are no layers: give at least one module")
+    for number, layer in enumerate(found):
         if not isinstance(layer, nn.Module):
             raise ValueError(
                 f"layer {number} is {type(layer).__name__}, not a torch.nn.Module: wrap a function "
-                f"in a module"
+                f"in a module, and give the layers as a list or an nn.Sequential"
             )
-    return layers
+    return found
+
+
+def _in_sequence(model: object) -> bool:
+    """Say whether this is a list, or a module that runs its children one after another."""
+    if isinstance(model, nn.Sequential):
+        return type(model).forward is nn.Sequential.forward
+    return isinstance(model, list | tuple | nn.ModuleList)
 
 
 def _unknown(model: object) -> str:

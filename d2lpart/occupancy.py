@@ -5,6 +5,7 @@ There are three definitions of the bubble, and each has a method of its own: idl
 """
 
 from functools import cached_property
+from numbers import Integral
 from operator import sub
 
 Times = tuple[list[float], list[float]]  # starts and ends, in order of time
@@ -39,9 +40,9 @@ class Occupancy:
         return self.end - self.start
 
     def _check_rank(self, rank: int) -> None:
-        if not 0 <= rank < self.num_ranks:
+        if not isinstance(rank, Integral) or not 0 <= rank < self.num_ranks:
             raise ValueError(
-                f"there is no rank {rank}: this timeline has ranks 0 to {self.num_ranks - 1}"
+                f"there is no rank {rank!r}: this timeline has ranks 0 to {self.num_ranks - 1}"
             )
 
     def busy(self, rank: int) -> float:

@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
+from numbers import Integral
 from typing import Any
 
 from d2lpart.amounts import (
@@ -77,9 +78,9 @@ class Partition(Drawable):
 
     def stage_of(self, layer: int) -> int:
         """Return the stage that holds a layer."""
-        if not 0 <= layer < self.num_layers:
+        if not isinstance(layer, Integral) or not 0 <= layer < self.num_layers:
             raise PartitionError(
-                f"layer {layer} does not exist: the {count(self.num_layers, 'layer')} are "
+                f"layer {layer!r} does not exist: the {count(self.num_layers, 'layer')} are "
                 f"numbered 0 to {self.num_layers - 1}"
             )
         return bisect_right(self.bounds, layer)

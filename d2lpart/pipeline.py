@@ -14,7 +14,6 @@ from d2lpart.checks import (
     check_batch_independence,
     check_device,
     check_inputs,
-    check_layers,
     check_options,
     check_stage_inputs,
 )
@@ -28,10 +27,12 @@ from d2lpart.counting import (
     open_accounts,
 )
 from d2lpart.engine import Run
+from d2lpart.given import check_kind
 from d2lpart.gradients import divide, gradients_kept
 from d2lpart.layout import arrange
 from d2lpart.ledger import Ledgers
 from d2lpart.microbatch import Batch, LossFunction, cross_entropy
+from d2lpart.models import listed
 from d2lpart.nonfinite import check_loss
 from d2lpart.optimizer_state import listen, note, watch
 from d2lpart.partitioning import Partition
@@ -134,8 +135,7 @@ class Pipeline(nn.Module):
         capacity: float | Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        self.layers = list(layers)
-        check_layers(self.layers)
+        self.layers = listed(layers)
         check_options(loss_fn, link, seed)
         if clock not in CHOICES:
             raise ValueError(f"clock is {clock!r}: use one of {', '.join(CHOICES)}")
@@ -224,6 +224,7 @@ class Pipeline(nn.Module):
 
         One that steps is counted from then on by itself, and until the program lets go of it.
         """
+        check_kind(optimizer, Optimizer, "give the one that trains the pipeline")
         note(optimizer)
 
     def after_optimizer(self, optimizer: Optimizer) -> None:

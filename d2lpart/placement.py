@@ -7,7 +7,7 @@ from itertools import groupby, pairwise
 from numbers import Integral
 from typing import Any
 
-from d2lpart.amounts import PartitionError, count, layers_in_words
+from d2lpart.amounts import PartitionError, count, layers_in_words, whole_number
 
 SHOWN = 6  # layers or devices named in one sentence; the others are counted
 
@@ -55,8 +55,8 @@ layers: 1 crossing, the fewest there can be.', counts={0: 3, 1: 3})
     False
     """
     layers = [_held(entry) for entry in _entries(placement)]
-    if num_devices is not None and num_devices < 1:
-        raise PartitionError(f"num_devices is {num_devices}: give at least 1 device")
+    if num_devices is not None:
+        whole_number("num_devices", num_devices, "give at least 1 device")
     counts = Counter(device for held in layers for device in held)
     single = [(a[0], b[0]) for a, b in pairwise(layers) if len(a) == len(b) == 1]
     crossings = sum(a != b for a, b in single)

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from d2lpart.charges import Charge, charges
-from d2lpart.checks import check_layers
 from d2lpart.hardware import as_device, threads_per_rank
 from d2lpart.layer_cost import SPLIT_F, LayerCost, Quartiles
 from d2lpart.layer_facts import facts_of
 from d2lpart.layer_fakes import fake, without_numbers
 from d2lpart.layer_times import Chain, Times
 from d2lpart.microbatch import Batch, LossFunction, cross_entropy
+from d2lpart.models import listed
 from d2lpart.transfer import Place
 
 
@@ -74,8 +74,7 @@ def profile(
     >>> linear.activation_bytes, relu.activation_bytes   # ReLU keeps its output
     (0, 32)
     """
-    layers = list(layers)
-    check_layers(layers)
+    layers = listed(layers)
     _check(sample, targets, loss_fn, ranks=ranks, passes=passes)
     charged, wants = charges(layers), _wants(layers)
     if _on_meta(layers, sample, device):

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from d2lpart.display import seconds_text
+from d2lpart.given import check_number, check_whole
 from d2lpart.orders import SCHEDULES, build_schedule
 from d2lpart.recognition import recognize
 from d2lpart.schedule import KINDS, Schedule
-from d2lpart.simulator import simulate
+from d2lpart.simulator import FREE, simulate
 from d2lpart.span import Link
 from d2lpart.timeline import Timeline
-
-FREE = Link()
 
 
 class Entry(NamedTuple):
@@ -92,7 +91,8 @@ def ranking(
 
     Raises:
         ScheduleError: the schedule cannot run; see `validate`.
-        ValueError: a duration is missing, negative or not finite.
+        ValueError: a duration is missing, negative or not finite; `most_held` or `chunks` is no
+            number that serves.
 
     >>> mine = Schedule(["0F0 0F1 0B0 0B1", "1F0 1B0 1F1 1B1"], [0, 1], "mine")
     >>> print(ranking(mine, {"F": 1, "B": 2}, most_held=1, chunks=1))
@@ -107,6 +107,9 @@ def ranking(
         raise ValueError(
             f"seconds is {seconds!r}: give seconds by kind, such as {{'F': 1, 'B': 2}}"
         )
+    check_whole("chunks", chunks)
+    if most_held is not None:
+        check_number("most_held", most_held)
     simulate(schedule, seconds, link)  # says what is wrong with any of them
     mine = _entry(schedule, seconds, link)
     sizes = schedule.num_ranks, schedule.num_microbatches

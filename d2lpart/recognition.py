@@ -1,7 +1,7 @@
 """`recognize`: which named schedule an order is, whatever its ranks and it are called."""
 
 from d2lpart.orders import SCHEDULES, build_schedule
-from d2lpart.schedule import Action, Schedule
+from d2lpart.schedule import Action, Schedule, check_schedule
 
 
 def recognize(schedule: Schedule) -> str | None:
@@ -11,11 +11,15 @@ def recognize(schedule: Schedule) -> str | None:
     Where several names have the same orders, as with one rank or one micro-batch, it is the first
     of `SCHEDULES`.
 
+    Raises:
+        ScheduleError: it is no schedule; an illegal one is None.
+
     >>> recognize(Schedule(["1F1 1F0 1B1 1B0", "0F1 0F0 0B1 0B0"], [1, 0]))
     'gpipe'
     >>> recognize(Schedule(["0F0 0B0 0F1 0B1", "1F0 1F1 1B0 1B1"], [0, 1])) is None
     True
     """
+    check_schedule(schedule)
     chunks, rest = divmod(schedule.num_stages, max(1, schedule.num_ranks))
     if rest or schedule.num_microbatches < 1:
         return None

@@ -11,6 +11,8 @@ from functools import cached_property
 from operator import index
 from typing import Any, NamedTuple
 
+from d2lpart.given import check_kind
+
 KINDS = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
 _READABLE = re.compile(rf"(\d+)([{''.join(KINDS)}])(\d+)")
 
@@ -166,14 +168,28 @@ class Schedule:
         )
 
 
-def dependencies(action: Action, schedule: Schedule) -> tuple[Action, ...]:
+def check_schedule(schedule: object) -> None:
+    """Raise unless this is a schedule, legal or not."""
+    remedy = "make one, such as build_schedule('1f1b', 2, 4)"
+    check_kind(schedule, Schedule, remedy, ScheduleError)
+
+
+def dependencies(action: Action | str, schedule: Schedule) -> tuple[Action, ...]:
     """Return the actions that must have ended before `action` can start.
 
     A forward needs the forward of the stage before it. A backward (B, or its input half I) needs
     the forward of its own stage and the backward of the stage after it. A weight gradient W needs
     the input half of its own stage.
+
+    Args:
+        action: or its written form, such as "2F0".
+        schedule: legal or not.
+
+    Raises:
+        ScheduleError: one of the two is none.
     """
-    stage, kind, microbatch = action
+    check_schedule(schedule)
+    stage, kind, microbatch = _as_action(action)
     if kind == "F":
         return (Action(stage - 1, "F", microbatch),) if stage > 0 else ()
     if kind == "W":

@@ -1,10 +1,13 @@
 """Span, Transfer and Link: one piece of work in time, one message in time, and what carries it."""
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from d2lpart.schedule import Action
+from d2lpart.given import check_kind, check_number
+from d2lpart.schedule import Action, Schedule
 
 
 class Span(NamedTuple):
@@ -41,6 +44,32 @@ class Transfer(NamedTuple):
         return self.end - self.start
 
 
+def by_time(one: Span | Transfer) -> tuple[float, int, float]:
+    """Order by start; what starts at one moment by rank, then by end."""
+    return one.start, one.rank if isinstance(one, Span) else one.source, one.end
+
+
+def check_spans(spans: Sequence[Span], schedule: Schedule) -> None:
+    """Raise unless there is one span for each action of a schedule, on the rank of its stage."""
+    for span in spans:
+        check_kind(span, Span, "give a Span(rank, action, start, end) for each action")
+    if not spans:
+        raise ValueError("there are no spans: a timeline needs one for each action, at least one")
+    given, wanted = Counter(span.action for span in spans), Counter(schedule.position.keys())
+    if given != wanted:
+        odd = min(a for a in given.keys() | wanted.keys() if given[a] != wanted[a])
+        raise ValueError(
+            f"spans of {odd}: {given[odd]}, actions {odd} in the schedule: {wanted[odd]}; a "
+            f"timeline needs one span for each action"
+        )
+    for span in spans:
+        home = schedule.stage_to_rank[span.action.stage]
+        if span.rank != home:
+            raise ValueError(
+                f"the span of {span.action} is on rank {span.rank}, but its stage is on rank {home}"
+            )
+
+
 WIRES = (None, "pair", "bus")
 
 
@@ -62,6 +91,8 @@ class Link:
     shared: str | None = None
 
     def __post_init__(self) -> None:
+        check_number("latency", self.latency)
+        check_number("bandwidth", self.bandwidth)
         if not 0 <= self.latency < math.inf:
             raise ValueError(f"latency is {self.latency}: give seconds, 0 or more")
         if not self.bandwidth > 0:

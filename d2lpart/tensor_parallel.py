@@ -23,12 +23,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from d2lpart.checks import check_layers
 from d2lpart.collectives import Group
 from d2lpart.conjugate import Tensors, copied, gathered, spread
 from d2lpart.copies import SplitResult, check_copyable, check_learns
 from d2lpart.decoder import Block, Head
+from d2lpart.given import check_kind
 from d2lpart.microbatch import cross_entropy
+from d2lpart.models import listed
 from d2lpart.split_layers import (
     LINEAR,
     ByInputs,
@@ -95,8 +96,7 @@ class TensorParallel(nn.Module):
         loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        layers = list(layers)
-        check_layers(layers)
+        layers = listed(layers)
         check_copyable(layers)
         self.group = Group(devices)
         self.pairs, self.loss_fn = pairs, loss_fn or cross_entropy
@@ -156,6 +156,7 @@ class TensorParallel(nn.Module):
         check_copyable(  # once more: a dropout may have been switched on since
             [split.parts[0] if isinstance(split, Split) else split for split in self.children()]
         )
+        check_kind(inputs, Tensor, "give the inputs of the first layer")
         values = [inputs.detach().to(device) for device in self.group.devices]
         for run in self._program:
             values = run(values)

@@ -10,6 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from d2lpart.given import check_kind, check_number
+
 # Well-known modules, in the order in which they are read. All are files under these names in
 # Python 3.11 to 3.13; where one is missing, the next follows.
 _MODULES = """
@@ -59,6 +61,8 @@ class Corpus:
         (torch.Size([2, 8]), True)
         """
         data = self._part(split)
+        check_number("batch_size", batch_size)
+        check_number("context", context)
         if batch_size < 1 or context < 1 or (steps is not None and steps < 0):
             raise ValueError(
                 f"{steps} batches of {batch_size} samples of {context} bytes: a batch holds "
@@ -85,6 +89,7 @@ class Corpus:
         >>> Corpus.encode("def")
         tensor([100, 101, 102])
         """
+        check_kind(text, str, "give a text")
         return torch.tensor(list(text.encode("utf-8")), dtype=torch.int64)
 
     @staticmethod
@@ -97,12 +102,15 @@ class Corpus:
         >>> Corpus.decode(torch.tensor([100, 101, 102]))
         'def'
         """
+        check_kind(tokens, Tensor, "give token ids, such as torch.tensor([100, 101, 102])")
         if tokens.dim() != 1:
             raise ValueError(
                 f"tokens of shape {tuple(tokens.shape)}: a text has 1 dimension; "
                 "take one row of a batch, for example tokens[0]"
             )
         ids = tokens.tolist()
+        if tokens.is_floating_point() or tokens.is_complex():
+            raise ValueError(f"tokens of type {tokens.dtype}: a byte is a whole number; use int64")
         if ids and not 0 <= min(ids) <= max(ids) <= 255:
             raise ValueError(
                 f"token ids from {min(ids)} to {max(ids)}: a byte is a whole number "
@@ -129,6 +137,7 @@ def corpus(num_bytes: int = 1_000_000) -> Corpus:
     >>> text.decode(text.train[:40]).splitlines()[0]
     '# Author: Steven J. Bethard <steven.beth'
     """
+    check_number("num_bytes", num_bytes)
     if num_bytes < 20:
         raise ValueError(
             f"a corpus of {num_bytes} bytes: both parts need a context and a byte after it; "

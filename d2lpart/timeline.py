@@ -5,7 +5,6 @@ compared, explained and drawn by the same code.
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,9 +13,10 @@ from pathlib import Path
 from d2lpart import causes, explain, trace
 from d2lpart.columns import Columns
 from d2lpart.display import Drawable, seconds_text, staircase
+from d2lpart.given import check_kind
 from d2lpart.occupancy import Occupancy, Times
-from d2lpart.schedule import Action, Schedule
-from d2lpart.span import Span, Transfer
+from d2lpart.schedule import Action, Schedule, check_schedule
+from d2lpart.span import Span, Transfer, by_time, check_spans
 
 CLOCKS = ("predicted", "virtual", "wall")
 
@@ -47,11 +47,12 @@ class Timeline(Occupancy, Drawable):
         schedule: Schedule,
         note: str = "",
     ) -> None:
-        ordered = tuple(sorted(spans, key=_by_time))
-        _check_spans(ordered, schedule)
+        check_schedule(schedule)
+        spans = list(spans)
+        check_spans(spans, schedule)
         self._label_it(clock, schedule, note)
-        object.__setattr__(self, "spans", ordered)
-        object.__setattr__(self, "transfers", tuple(sorted(transfers, key=_by_time)))
+        object.__setattr__(self, "spans", tuple(sorted(spans, key=by_time)))
+        object.__setattr__(self, "transfers", tuple(sorted(transfers, key=by_time)))
 
     @classmethod
     def of_columns(
@@ -79,12 +80,12 @@ class Timeline(Occupancy, Drawable):
     def spans(self) -> tuple[Span, ...]:
         """The spans of all actions, in order of time."""
         lanes = map(self.of_rank, range(self.num_ranks))
-        return tuple(sorted((span for lane in lanes for span in lane), key=_by_time))
+        return tuple(sorted((span for lane in lanes for span in lane), key=by_time))
 
     @cached_property
     def transfers(self) -> tuple[Transfer, ...]:
         """The messages between ranks, in order of time."""
-        return tuple(sorted(self._columns.transfers(), key=_by_time))
+        return tuple(sorted(self._columns.transfers(), key=by_time))
 
     def of_rank(self, rank: int) -> Sequence[Span]:
         """Return the spans of one rank in order of time."""
@@ -147,6 +148,7 @@ class Timeline(Occupancy, Drawable):
 
     def compare(self, other: "Timeline") -> "Comparison":
         """Set this timeline beside another one: two clocks, two schedules, two partitions."""
+        check_kind(other, Timeline, "compare with one, such as simulate(…) or a step's .timeline")
         return Comparison(self, other)
 
     def to_perfetto(self, path: str | Path) -> Path:
@@ -220,29 +222,6 @@ class Timeline(Occupancy, Drawable):
 
     def __repr__(self) -> str:
         return f"<Timeline {self.headline()}>"
-
-
-def _by_time(one: Span | Transfer) -> tuple[float, int, float]:
-    """Order by start; what starts at one moment by rank, then by end."""
-    return one.start, one.rank if isinstance(one, Span) else one.source, one.end
-
-
-def _check_spans(spans: Sequence[Span], schedule: Schedule) -> None:
-    if not spans:
-        raise ValueError("there are no spans: a timeline needs one for each action, at least one")
-    given, wanted = Counter(span.action for span in spans), Counter(schedule.position.keys())
-    if given != wanted:
-        odd = min(a for a in given.keys() | wanted.keys() if given[a] != wanted[a])
-        raise ValueError(
-            f"spans of {odd}: {given[odd]}, actions {odd} in the schedule: {wanted[odd]}; a "
-            f"timeline needs one span for each action"
-        )
-    for span in spans:
-        home = schedule.stage_to_rank[span.action.stage]
-        if span.rank != home:
-            raise ValueError(
-                f"the span of {span.action} is on rank {span.rank}, but its stage is on rank {home}"
-            )
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from d2lpart.files import write_whole
+from d2lpart.given import check_kind
 from d2lpart.program import compiled
 from d2lpart.schedule import Action, Schedule, ScheduleError
 
@@ -44,6 +45,7 @@ def from_torch_csv(text: str, name: str = "custom") -> Schedule:
     rank 0: 0F0 0F1 0B0 0B1
     rank 1: 1F0 1B0 1F1 1B1
     """
+    check_kind(text, str, "give the text of a table; read_torch_csv reads a file", ScheduleError)
     rows = csv.reader(io.StringIO(text, newline=""))
     orders = [
         [_action(cell, rank, place) for place, cell in enumerate(row) if cell.strip()]

@@ -6,7 +6,14 @@ What waits for what is asked of `dependencies`; here stands what may go wrong, a
 from collections import deque
 from collections.abc import Iterator
 
-from d2lpart.schedule import KINDS, Action, Schedule, ScheduleError, dependencies
+from d2lpart.schedule import (
+    KINDS,
+    Action,
+    Schedule,
+    ScheduleError,
+    check_schedule,
+    dependencies,
+)
 
 
 def validate(schedule: Schedule) -> Schedule:
@@ -16,10 +23,7 @@ def validate(schedule: Schedule) -> Schedule:
         ScheduleError: which action is missing, doubled, impossible, on the wrong rank or out of
             order, or which ranks wait for each other in a circle.
     """
-    if not isinstance(schedule, Schedule):
-        raise ScheduleError(
-            f"{schedule!r} is no Schedule: make one, such as build_schedule('1f1b', 2, 4)"
-        )
+    check_schedule(schedule)
     _check_places(schedule)
     _check_actions(schedule)
     _check_complete(schedule)

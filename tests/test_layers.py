@@ -20,6 +20,7 @@ ROOT = "d2lpart"
 # These compute with the standard library alone.
 PURE = (
     "files",
+    "given",
     "allocator",
     "quantities",
     "display",

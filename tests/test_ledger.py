@@ -348,5 +348,5 @@ def test_bytes_a_parameter_are_the_users():
 def test_costs_partition_and_schedule_must_fit():
     schedule = build_schedule("1f1b", 2, 2)
     for sizes, layers in (([1, 1], 3), ([3], 3)):
-        with pytest.raises(ValueError, match="make layers and costs equally many"):
+        with pytest.raises(ValueError, match="give one cost a layer, and a schedule"):
             predict_memory([cost()] * layers, sizes, schedule)

@@ -69,8 +69,8 @@ def test_the_layers_can_be_profiled():
         (nn.ModuleDict({"a": nn.Tanh()}), "does not know ModuleDict"),
         ("gpt2", "str is no model: give a torch.nn.Module"),
         (None, "NoneType is no model"),
-        ([], "0 layers: a network needs at least 1"),
-        (nn.Sequential(), "0 layers"),
+        ([], "there are no layers: give at least one module"),
+        (nn.Sequential(), "there are no layers"),
         ([nn.Tanh(), torch.tanh], "layer 1 is .*, not a torch.nn.Module: wrap a function"),
     ],
 )

@@ -1,0 +1,39 @@
+"""What users give: is it of the kind that is asked for, and if not, what to give instead."""
+
+from numbers import Integral, Real
+from reprlib import repr as shortened
+
+
+def check_kind(
+    value: object, kind: type, remedy: str, error: type[ValueError] = ValueError
+) -> None:
+    """Raise unless a value is of a kind.
+
+    >>> check_kind(3, str, "give a name, such as 'gpipe'")
+    Traceback (most recent call last):
+    ValueError: 3 is no str: give a name, such as 'gpipe'
+    """
+    if not isinstance(value, kind):
+        raise error(f"{shortened(value)} is no {kind.__name__}: {remedy}")
+
+
+def check_whole(name: str, value: object, least: int = 1) -> None:
+    """Raise unless a value is a whole number, and not too small.
+
+    >>> check_whole("context", 1.5)
+    Traceback (most recent call last):
+    ValueError: context is 1.5: give a whole number, at least 1
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name} is {shortened(value)}: give a whole number, at least {least}")
+
+
+def check_number(name: str, value: object) -> None:
+    """Raise unless a value is a number; how large it may be is for the caller to say.
+
+    >>> check_number("latency", "10us")
+    Traceback (most recent call last):
+    ValueError: latency is '10us': give a number
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ValueError(f"{name} is {shortened(value)}: give a number")
