@@ -15,12 +15,13 @@ from d2lpart.memory_formulas import DecoderShape, decoder_ledger
 from d2lpart.models import layers_of
 from d2lpart.orders import SCHEDULES, build_schedule
 from d2lpart.partitioning import Partition, PartitionError, partition
-from d2lpart.pipeline import Pipeline, StepResult
+from d2lpart.pipeline import Pipeline
 from d2lpart.placement import Verdict, check_placement
 from d2lpart.profiler import profile
 from d2lpart.schedule import Action, Schedule, ScheduleError, dependencies
 from d2lpart.simulator import simulate
 from d2lpart.span import Link, Span, Transfer
+from d2lpart.step_result import StepResult
 from d2lpart.text import Corpus, corpus
 from d2lpart.timeline import Timeline
 from d2lpart.validation import validate

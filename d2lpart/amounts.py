@@ -1,7 +1,7 @@
 """Numbers as users give them: checked, taken exactly, and written in messages."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from numbers import Integral, Rational, Real
 from typing import Any
@@ -9,6 +9,30 @@ from typing import Any
 
 class PartitionError(ValueError):
     """A partition that cannot be: the message names the rule, the numbers and the remedy."""
+
+
+class CapacityError(PartitionError):
+    """Layers that do not fit the memory there is, however they are cut.
+
+    Args:
+        template: the message, with {} where an amount of memory stands.
+        amounts: those, in the user's unit.
+
+    >>> error = CapacityError("{} over", Fraction(13_990_666_240))
+    >>> str(error), error.told(lambda amount: f"{float(amount) / 1e9:.0f} GB")
+    ('13,990,666,240 over', '14 GB over')
+    """
+
+    def __init__(self, template: str, *amounts: Fraction) -> None:
+        super().__init__(template, *amounts)
+
+    def told(self, show: Callable[[Fraction], str]) -> str:
+        """Return the message with the amounts as `show` writes them."""
+        template, *amounts = self.args
+        return str(template).format(*map(show, amounts))
+
+    def __str__(self) -> str:
+        return self.told(written)
 
 
 def exact(name: str, value: Any) -> Fraction:

@@ -11,8 +11,9 @@ from contextlib import AbstractContextManager, ExitStack
 
 import torch
 
+from d2lpart.amounts import count
 from d2lpart.engine import Run, Stopped
-from d2lpart.hardware import cores, crowded, synchronize, threads_per_rank
+from d2lpart.hardware import cores, crowded, synchronize, threads, threads_per_rank
 from d2lpart.simulator import simulate
 from d2lpart.span import Link, Span, Transfer
 from d2lpart.timeline import Timeline
@@ -46,16 +47,12 @@ def measure(run: Run, clock: str, link: Link) -> Timeline:
 
 def _alone(run: Run) -> None:
     """Perform every action by itself, with the threads that a rank would have."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads_per_rank([place.device for place in run.places]))
-    try:
+    with threads(threads_per_rank([place.device for place in run.places])):
         for action in execution_order(run.schedule):
             place = run.places[run.schedule.stage_to_rank[action.stage]]
             with place.working():
                 run.perform(action)
             synchronize(other.device for other in run.places)
-    finally:
-        torch.set_num_threads(before)
 
 
 def _together(run: Run) -> None:
@@ -66,12 +63,12 @@ def _together(run: Run) -> None:
                 run.perform(action)
         return
     failures: list[BaseException] = []
-    threads = threads_per_rank([place.device for place in run.places])
+    number = threads_per_rank([place.device for place in run.places])
     enter = ambient({place.device.type for place in run.places})
 
     def work(rank: int) -> None:
         try:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(number)
             with enter(), run.places[rank].working():
                 for action in run.schedule.orders[rank]:
                     run.perform(action)
@@ -183,6 +180,6 @@ def _virtual(run: Run, reader: Clock, link: Link) -> Timeline:
 
 def _where(run: Run) -> str:
     names = sorted({str(place.device) for place in run.places})
-    threads = threads_per_rank([place.device for place in run.places])
-    at_once = f" ({cores()} cores, {threads} thread{'s' * (threads > 1)} a rank)"
+    number = threads_per_rank([place.device for place in run.places])
+    at_once = f" ({cores()} cores, {count(number, 'thread')} a rank)"
     return ", ".join(name + at_once * (name == "cpu") for name in names)

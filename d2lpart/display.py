@@ -92,35 +92,6 @@ def _image(figure: Any, form: str, description: str) -> bytes:
     return picture.getvalue()
 
 
-def seconds_text(seconds: float) -> str:
-    """Write a time with three digits and the unit that suits it.
-
-    >>> seconds_text(0.01234), seconds_text(21.0), seconds_text(4.2e-5)
-    ('12.3 ms', '21 s', '42 µs')
-    """
-    for scale, unit in ((1, "s"), (1e-3, "ms"), (1e-6, "µs")):
-        if abs(seconds) >= scale * 0.9995:
-            return f"{_three_digits(seconds / scale)} {unit}"
-    return f"{seconds * 1e6:.3g} µs" if seconds else "0 s"
-
-
-def bytes_text(nbytes: float) -> str:
-    """Write a number of bytes with three digits, in powers of 1000.
-
-    >>> bytes_text(83886080), bytes_text(512)
-    ('83.9 MB', '512 B')
-    """
-    for scale, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if abs(nbytes) >= scale * 0.9995:
-            return f"{_three_digits(nbytes / scale)} {unit}"
-    return f"{nbytes:.3g} B"
-
-
-def _three_digits(value: float) -> str:
-    """Write at least three digits, and no power of ten however large the value."""
-    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
-
-
 Box = tuple[str, float, float]  # label, start, end
 
 

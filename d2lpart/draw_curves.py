@@ -5,9 +5,9 @@ from itertools import cycle
 from typing import Any
 
 from d2lpart.draw_page import FRAME, GREY, INK, LARGE, NORMAL, Page, Picture, line_width
+from d2lpart.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
 
-# The palette of Okabe and Ito (jfly.uni-koeln.de/color), the colours that are dark on white first.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)  # the dark ones first
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
 LEFT, RIGHT = 0.75, 0.25  # inches beside the axes

@@ -20,6 +20,8 @@ from d2lpart.draw_page import (
     number_width,
     sample,
 )
+from d2lpart.palette import OF_KIND
+from d2lpart.quantities import unit_of_seconds
 from d2lpart.schedule import KINDS
 from d2lpart.span import Span
 from d2lpart.timeline import Timeline
@@ -33,14 +35,8 @@ class Look(NamedTuple):
     hatch: str
 
 
-# The palette of Okabe and Ito (jfly.uni-koeln.de/color): told apart with any colour vision, and
-# each of these four light enough for black numbers.
-LOOKS = {
-    "F": Look(KINDS["F"], "#56B4E9", ""),
-    "B": Look(KINDS["B"], "#E69F00", "///"),
-    "I": Look(KINDS["I"], "#F0E442", "\\\\\\"),
-    "W": Look(KINDS["W"], "#CC79A7", "..."),
-}
+HATCHES = {"F": "", "B": "///", "I": "\\\\\\", "W": "..."}
+LOOKS = {kind: Look(name, OF_KIND[kind], HATCHES[kind]) for kind, name in KINDS.items()}
 PALER = 0.6  # how much white the last stage of a rank has in its colour
 LANE = 0.78  # height of a lane; the next lane is 1 further down
 RIGHT = 0.95  # inches right of the lanes
@@ -86,7 +82,7 @@ def panel(page: Page, timeline: Timeline, length: float, shown: list[Timeline]) 
     left = MARGIN + 0.05 + max(line_width(line, NORMAL) for line in lines)
     pitch = max(0.11, min(0.4, 5.0 / timeline.num_ranks))
     axes = page.axes(timeline.num_ranks * pitch, left, RIGHT)
-    lanes = Lanes(timeline, axes, page.width - left - RIGHT, pitch, length, _unit(length))
+    lanes = Lanes(timeline, axes, page.width - left - RIGHT, pitch, length, unit_of_seconds(length))
     axes.set_xlim(0, length / lanes.unit[0] or 1)
     rows(axes, names[id(timeline)], 0, pitch)
     shares = [f"{timeline.idle_fraction(rank):.1%}" for rank in range(timeline.num_ranks)]
@@ -100,11 +96,6 @@ def panel(page: Page, timeline: Timeline, length: float, shown: list[Timeline]) 
     _legend(lanes, shown)
     page.space(0.34)
     return lanes
-
-
-def _unit(length: float) -> tuple[float, str]:
-    units = [(1.0, "s"), (1e-3, "ms"), (1e-6, "µs")]
-    return next((unit for unit in units if length >= unit[0]), units[0 if length == 0 else -1])
 
 
 def _names(timeline: Timeline) -> list[str]:

@@ -18,15 +18,15 @@ from d2lpart.draw_page import (
     sample,
 )
 from d2lpart.ledger import ITEMS, Ledger, LedgerComparison, Ledgers, unit_of
+from d2lpart.palette import ORANGE, PURPLE, SKY, VERMILLION, YELLOW
 
-# The palette of Okabe and Ito (jfly.uni-koeln.de/color); a hatch for each colour but the first.
+# A hatch for each colour but the first.
 LOOKS = {
-    "weights": ("#56B4E9", ""),
-    "gradients": ("#E69F00", "///"),
-    "optimizer": ("#F0E442", "\\\\\\"),
-    "activations": ("#CC79A7", "..."),
+    "weights": (SKY, ""),
+    "gradients": (ORANGE, "///"),
+    "optimizer": (YELLOW, "\\\\\\"),
+    "activations": (PURPLE, "..."),
 }
-TOO_MUCH = "#D55E00"  # vermillion
 BAR = 0.72  # height of a bar; the next one is 1 further down
 
 Row = tuple[str, Ledger, float]  # name, ledger, capacity
@@ -124,7 +124,7 @@ def _bar(axes: Any, number: int, ledger: Ledger, scale: float) -> None:
 
 def _limit(axes: Any, number: int, limit: float, full: bool) -> None:
     """Draw the capacity across a bar, thick where it is exceeded."""
-    style = {"color": TOO_MUCH if full else INK, "linewidth": 3 if full else 1.8}
+    style = {"color": VERMILLION if full else INK, "linewidth": 3 if full else 1.8}
     axes.plot([limit, limit], [number - 0.5, number + 0.5], clip_on=False, zorder=4, **style)
 
 

@@ -18,10 +18,10 @@ from d2lpart.draw_page import (
     line_width,
     number_width,
 )
+from d2lpart.palette import VERMILLION
 from d2lpart.partitioning import Partition
 
 TINTS = ("#cfe6f7", "#e9f3fb")  # of layers in turn
-SLOWEST = "#D55E00"  # vermillion of the palette of Okabe and Ito
 BAR = 0.72  # height of a bar; the next one is 1 further down
 BESIDE = 0.4  # inches between the bars and their loads
 
@@ -141,7 +141,7 @@ def _marks(axes: Any, loads: Sequence[float]) -> None:
         if _slowest(load, loads):
             low, high = stage - BAR / 2, stage + BAR / 2
             corners = ([0, load, load, 0, 0], [low, low, high, high, low])
-            axes.plot(*corners, color=SLOWEST, linewidth=2.5, clip_on=False, zorder=3)
+            axes.plot(*corners, color=VERMILLION, linewidth=2.5, clip_on=False, zorder=3)
     mean = sum(loads) / len(loads)
     axes.axvline(mean, color=INK, linestyle=(0, (2, 1.5)), linewidth=1.2, zorder=1, clip_on=False)
     side = "center" if mean < 0.85 * max(loads) else "right"

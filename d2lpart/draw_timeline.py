@@ -5,7 +5,6 @@ That is why each rank stands idle, and how many micro-batches it holds.
 
 import string
 
-from d2lpart.display import seconds_text
 from d2lpart.draw_lanes import LANE, RIGHT, Lanes, panel, right_column, rows
 from d2lpart.draw_page import (
     GREY,
@@ -17,9 +16,10 @@ from d2lpart.draw_page import (
     number_width,
 )
 from d2lpart.explain import Gap
+from d2lpart.palette import GREEN
+from d2lpart.quantities import seconds_text
 from d2lpart.timeline import Comparison, Timeline
 
-HELD = "#009E73"
 LETTERS = string.ascii_lowercase
 
 
@@ -93,8 +93,8 @@ def _memory(page: Page, lanes: Lanes) -> None:
         course.append((timeline.end, course[-1][1]))
         xs = [lanes.x(moment) for moment, _ in course]
         ys = [rank + 1 - LANE * held / max(peaks) for _, held in course]
-        axes.fill_between(xs, ys, rank + 1, step="post", color=HELD, alpha=0.35, linewidth=0)
-        axes.step(xs, ys, where="post", color=HELD, linewidth=1.2, clip_on=False)
+        axes.fill_between(xs, ys, rank + 1, step="post", color=GREEN, alpha=0.35, linewidth=0)
+        axes.step(xs, ys, where="post", color=GREEN, linewidth=1.2, clip_on=False)
     page.space(0.15)
 
 

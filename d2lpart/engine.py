@@ -27,7 +27,7 @@ class Run:
     """One step of a pipeline.
 
     Args:
-        stages: all stages of the network.
+        stages: all stages of the network, ready for a step.
         places: one place a rank.
         schedule: a valid schedule.
         batch: the micro-batches and their losses.
@@ -51,9 +51,7 @@ class Run:
         self.sent: dict[Action, Parcel] = {}
         self.input_gradients: dict[int, Tensor] = {}
         self.peak_bytes = [0] * len(places)
-        self.tied_bytes = [0] * len(places)
-        for stage in stages:
-            self.tied_bytes[schedule.stage_to_rank[stage.index]] += stage.begin()
+        self.tied_bytes = [0] * len(places)  # gradients that a rank has sent to a weight's home
         self._stopped = False
         self._bytes = [0] * len(places)
         self._held: dict[tuple[int, int], Held] = {}

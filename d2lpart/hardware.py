@@ -2,7 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -74,6 +75,22 @@ def threads_per_rank(places: Sequence[torch.device]) -> int:
     """Return the intra-op threads of each rank when the ranks on the CPU share those there are."""
     on_cpu = sum(device.type == "cpu" for device in places)
     return max(1, torch.get_num_threads() // max(1, on_cpu))
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Compute with this many intra-op threads as long as the context lasts.
+
+    >>> with threads(1):
+    ...     torch.get_num_threads()
+    1
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def synchronize(places: Iterable[torch.device]) -> None:

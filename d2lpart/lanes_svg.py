@@ -6,10 +6,10 @@ it. The figures of `draw` say more, and take a hundred times as long.
 
 import html
 
-from d2lpart.display import seconds_text
+from d2lpart.palette import OF_KIND
+from d2lpart.quantities import seconds_text
 from d2lpart.timeline import Timeline
 
-COLOURS = {"F": "#56B4E9", "B": "#E69F00", "I": "#F0E442", "W": "#CC79A7"}  # Okabe–Ito
 LANE, GAP, LEFT = 22, 4, 58  # pixels
 NARROWEST_LABEL = 18
 
@@ -33,7 +33,7 @@ def lanes_svg(timeline: Timeline, width: int = 900, length: float = 0.0) -> str:
             kind = span.action.kind
             parts.append(
                 f'<rect x="{left:.1f}" y="{top}" width="{max(wide, 0.5):.1f}" height="{LANE}" '
-                f'fill="{COLOURS[kind]}" stroke="#fff" stroke-width="0.6"/>'
+                f'fill="{OF_KIND[kind]}" stroke="#fff" stroke-width="0.6"/>'
             )
             label = f"{kind}{span.action.microbatch}"
             if wide >= NARROWEST_LABEL:

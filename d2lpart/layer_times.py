@@ -9,15 +9,15 @@ when each layer began and ended; nothing waits in between.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from d2lpart.hardware import synchronize
+from d2lpart.hardware import synchronize, threads
 from d2lpart.layer_cost import SPLIT_F
 from d2lpart.layer_facts import Entry, halves_of, run
 from d2lpart.randomness import uses_randomness
@@ -70,14 +70,15 @@ class Chain:
     def __post_init__(self) -> None:
         self.random = [uses_randomness(layer) for layer in self.layers]
 
-    def time(self, passes: int, threads: int) -> list[Times]:
+    def time(self, passes: int, at_once: int) -> list[Times]:
         """Return the seconds of every layer, two numbers a pass, after one pass to warm up.
 
         A pass with B and one with I and W take turns, so that what disturbs one disturbs both. The
-        loss is part of the last layer's times. Where there is no gradient, a backward takes 0 s.
+        loss is part of the last layer's times. Where there is no gradient, a backward takes 0 s. On
+        the CPU `at_once` threads compute.
         """
         found: list[Times] = [defaultdict(list) for _ in self.layers]
-        with _threads(threads):
+        with threads(at_once):
             for number in range(-1, passes):
                 for split, kinds in KINDS.items():
                     for seconds in self._pass(number, split):
@@ -155,14 +156,3 @@ def _brought(tensor: Tensor, place: Place) -> Tensor:
     if tensor.device != place.device:
         synchronize([tensor.device])
     return tensor.to(place.device)
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Compute with this many threads as long as the context lasts."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

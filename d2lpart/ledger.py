@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from d2lpart.display import Drawable, bytes_text
+from d2lpart.display import Drawable
 from d2lpart.given import check_kind, check_number
+from d2lpart.quantities import BYTE_UNITS, bytes_text
 
 ITEMS = ("weights", "gradients", "optimizer", "activations")
 SOURCES = ("computed", "measured")
-_UNITS = ((1e9, "GB", 2**30, "GiB"), (1e6, "MB", 2**20, "MiB"), (1e3, "kB", 2**10, "KiB"))
+_UNITS = BYTE_UNITS[1:]  # a total of some TB is told in GB, as devices are
 
 
 @dataclass(frozen=True)

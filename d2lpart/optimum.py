@@ -77,12 +77,12 @@ def _bracket(packing: Packing) -> tuple[Number, Number]:
     return low, high
 
 
-class _Span(NamedTuple):
+class _Interval(NamedTuple):
     """Partitions whose largest load lies from low to high."""
 
     bound: Number  # no step among them is smaller
     low: Number
-    order: int  # of two equal spans, the one that was found first comes first
+    order: int  # of two equal intervals, the one that was found first comes first
     high: Number
     above: Found  # what is found under `high` or a cap above it
     from_top: bool  # whether to try `high` next, not the middle
@@ -97,14 +97,14 @@ class _StepSearch:
         self.slack = 32 * (packing.num_stages**2 + waits) * packing.rounding
         self.margin = self.slack / max(waits, 1) if self.slack else 0
         self.kept: list[set[int]] = [set() for _ in nodes]
-        self.spans: list[_Span] = []
+        self.intervals: list[_Interval] = []
         self.order = count()
         least = found_under(packing, nodes, smallest_bottleneck(packing, nodes))
         self.best = self._merit(least)
         high = self._highest(packing.largest_load(), packing.least_total)
-        self._try(_Span(0, least.peak - self.margin, 0, high, least, True), nodes)
-        while self.spans:
-            self._look_into(heappop(self.spans))
+        self._try(_Interval(0, least.peak - self.margin, 0, high, least, True), nodes)
+        while self.intervals:
+            self._look_into(heappop(self.intervals))
 
     def best_cap(self) -> Number:
         """Return the smallest largest load of the fastest steps; for loads not rounded."""
@@ -123,42 +123,43 @@ class _StepSearch:
             return high
         return min(high, _share(self.best[0] + self.slack - total, self.waits))
 
-    def _look_into(self, span: _Span) -> None:
-        """Drop a span that holds nothing better, keep what is narrow, and search the others."""
-        high = self._highest(span.high, span.above.total)
+    def _look_into(self, interval: _Interval) -> None:
+        """Drop it if it holds nothing better, keep it if it is narrow, or search it."""
+        high = self._highest(interval.high, interval.above.total)
         if self.slack:
-            hopeful = span.bound <= self.best[0] + self.slack
+            hopeful = interval.bound <= self.best[0] + self.slack
         else:
-            hopeful = (span.bound, span.low) < self.best
-        if span.low > high or not hopeful:
+            hopeful = (interval.bound, interval.low) < self.best
+        if interval.low > high or not hopeful:
             return
-        nodes = span.above.nodes(self.best[0] + self.slack - self.waits * span.low)
-        if self.slack and self._is_narrow(high - span.low, nodes):
+        nodes = interval.above.nodes(self.best[0] + self.slack - self.waits * interval.low)
+        if self.slack and self._is_narrow(high - interval.low, nodes):
             for kept, part in zip(self.kept, nodes, strict=True):
                 kept.update(part)
         else:
-            self._try(span._replace(high=high), nodes)
+            self._try(interval._replace(high=high), nodes)
 
     def _is_narrow(self, width: Number, nodes: Nodes) -> bool:
         few = sum(map(len, nodes)) <= FEW * len(nodes)
         return few or self.waits * width <= 4 * self.slack
 
-    def _try(self, span: _Span, nodes: Nodes) -> None:
-        """Look for the least sum under one cap of the span, and put back what is left of it."""
-        cap = span.high if span.from_top else span.low + _share(span.high - span.low, 2)
+    def _try(self, interval: _Interval, nodes: Nodes) -> None:
+        """Look for the least sum under one cap in it, and put back what is left of it."""
+        middle = interval.low + _share(interval.high - interval.low, 2)
+        cap = interval.high if interval.from_top else middle
         found = under_cap(self.packing, nodes, cap)
         if found is not None:
             self.best = min(self.best, self._merit(found))
             # Rounded loads may be as good a little above the peak.
             below = min(cap, found.peak + self.margin) if self.slack else found.peak - 1
-            self._put_back(span.low, below, found, False)
-        if not span.from_top:
-            self._put_back(cap if self.slack else cap + 1, span.high, span.above, True)
+            self._put_back(interval.low, below, found, False)
+        if not interval.from_top:
+            self._put_back(cap if self.slack else cap + 1, interval.high, interval.above, True)
 
     def _put_back(self, low: Number, high: Number, above: Found, from_top: bool) -> None:
         if low <= high:
             bound = above.total + self.waits * low
-            heappush(self.spans, _Span(bound, low, next(self.order), high, above, from_top))
+            heappush(self.intervals, _Interval(bound, low, next(self.order), high, above, from_top))
 
 
 def _share(number: Number, parts: int) -> Number:

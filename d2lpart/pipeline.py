@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -30,56 +29,18 @@ from d2lpart.engine import Run
 from d2lpart.given import check_kind
 from d2lpart.gradients import divide, gradients_kept
 from d2lpart.layout import arrange
-from d2lpart.ledger import Ledgers
 from d2lpart.microbatch import Batch, LossFunction, cross_entropy
 from d2lpart.models import listed
 from d2lpart.nonfinite import check_loss
 from d2lpart.optimizer_state import listen, note, watch
 from d2lpart.partitioning import Partition
-from d2lpart.randomness import uses_randomness
 from d2lpart.schedule import Schedule
 from d2lpart.simulator import FREE
 from d2lpart.span import Link
 from d2lpart.stage import Key, Stage
+from d2lpart.step_result import StepResult
 from d2lpart.tied import find_shadows
-from d2lpart.timeline import Timeline
 from d2lpart.transfer import Place
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What a step returns, beside the gradients that it leaves in the parameters.
-
-    Attributes:
-        loss: of the whole mini-batch.
-        timeline: what every rank did, and when.
-        bytes_moved: activations and their gradients that crossed from one rank to another.
-        peak_bytes: for each rank, the most bytes that autograd held for it at once: what each
-            micro-batch in flight holds, counted the first time an input of its kind comes by.
-        tied_bytes: weights sent to shadows, and the gradients that these sent home.
-        counted: the measured ledgers of a step that was counted; `memory` returns them.
-    """
-
-    loss: float
-    timeline: Timeline
-    bytes_moved: int
-    peak_bytes: tuple[int, ...]
-    tied_bytes: int
-    counted: Ledgers | None = field(default=None, repr=False)
-
-    @property
-    def memory(self) -> Ledgers:
-        """What each rank held: weights, gradients, optimizer, activations, measured.
-
-        Raises:
-            ValueError: the step was not counted.
-        """
-        if self.counted is None:
-            raise ValueError(
-                "this step was not counted: call step(inputs, targets, memory=True), or build the "
-                "Pipeline with a capacity"
-            )
-        return self.counted
 
 
 class Pipeline(nn.Module):
@@ -193,6 +154,7 @@ class Pipeline(nn.Module):
         self._check_step(inputs, targets)
         targets = targets.to(self.stages[-1].device)
         batch = Batch(inputs, targets, self.schedule.num_microbatches, self.loss_fn)
+        refreshed = self._begin()
         key = self._draw_key()
         self._steps += 1
         run = Run(self.stages, self.places, self.schedule, batch, key)
@@ -208,7 +170,7 @@ class Pipeline(nn.Module):
         self._finish_inputs(run, inputs, divisor)
         moved = sum(transfer.nbytes for transfer in timeline.transfers)
         counted = ledgers(accounts) if accounts else None
-        peaks, tied = tuple(run.peak_bytes), sum(run.tied_bytes)
+        peaks, tied = tuple(run.peak_bytes), refreshed + sum(run.tied_bytes)
         return StepResult(loss, timeline, moved, peaks, tied, counted)
 
     def _count(self, run: Run, around: ExitStack) -> list[Account]:
@@ -236,9 +198,9 @@ class Pipeline(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the outputs for `inputs`, on the last stage's device; autograd can follow it."""
         check_device(inputs, self.stages[0])
+        self._begin()
         key = (*self._draw_key(), 0)
         for stage in self.stages:
-            stage.begin()
             inputs = stage.run(inputs.to(stage.device), key, through_home=True)
         return inputs
 
@@ -268,6 +230,10 @@ class Pipeline(nn.Module):
         if not any(stage.trains for stage in self.stages) and not inputs.requires_grad:
             raise ValueError("every parameter is frozen: leave at least one to train")
 
+    def _begin(self) -> int:
+        """Make all stages ready, and return the bytes that the shadows of tied weights moved."""
+        return sum([stage.begin() for stage in self.stages])
+
     def _draw_key(self) -> Key:
         """Return (seed, step) of dropout; torch's generator advances only if there is dropout.
 
@@ -275,7 +241,7 @@ class Pipeline(nn.Module):
         """
         if self.seed is not None:
             return self.seed, self._steps
-        if any(uses_randomness(layer) for layer in self.layers):
+        if any(stage.draws for stage in self.stages):
             return int(torch.randint(2**62, ())), 0
         return 0, 0
 

@@ -1,4 +1,4 @@
-"""Sizes, times and rates as people write them: 80GB, 40GiB, 10us, 156TFLOP/s."""
+"""Sizes, times and rates as people write them, read and written: 80GB, 40GiB, 10us, 156TFLOP/s."""
 
 import math
 import re
@@ -11,6 +11,15 @@ _PREFIXES |= {prefix: Decimal(1000**n) for n, prefix in enumerate("MGTP", start=
 _BYTES = _PREFIXES | {f"{prefix}i": Decimal(1024**n) for n, prefix in enumerate("KMGT", start=1)}
 _SECONDS: _Units = {"": Decimal(1), "s": Decimal(1), "ms": Decimal("1e-3"), "ns": Decimal("1e-9")}
 _SECONDS |= {"us": Decimal("1e-6"), "µs": Decimal("1e-6")}
+BYTE_UNITS = (
+    (1e12, "TB", 2**40, "TiB"),
+    (1e9, "GB", 2**30, "GiB"),
+    (1e6, "MB", 2**20, "MiB"),
+    (1e3, "kB", 2**10, "KiB"),
+)
+"""Powers of 1000 and of 1024, each with its name, from the largest."""
+
+_SECOND_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 _WRITTEN = re.compile(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([^\s0-9]*)\s*")
 
 
@@ -82,3 +91,42 @@ def _number(name: str, text: str, units: _Units, such_as: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{name} is {text!r}: give a number, such as {such_as}")
     return number
+
+
+def seconds_text(seconds: float) -> str:
+    """Write a time with three digits and the unit that suits it.
+
+    >>> seconds_text(0.01234), seconds_text(21.0), seconds_text(4.2e-5), seconds_text(0)
+    ('12.3 ms', '21 s', '42 µs', '0 s')
+    """
+    scale, unit = unit_of_seconds(seconds)
+    return f"{_three_digits(seconds / scale)} {unit}"
+
+
+def unit_of_seconds(seconds: float) -> tuple[float, str]:
+    """Return the unit that suits a time: how many seconds it has, and its name.
+
+    >>> unit_of_seconds(0.01234)
+    (0.001, 'ms')
+    """
+    if not seconds:
+        return _SECOND_UNITS[0]
+    fits = (unit for unit in _SECOND_UNITS if abs(seconds) >= unit[0] * 0.9995)
+    return next(fits, _SECOND_UNITS[-1])
+
+
+def bytes_text(nbytes: float) -> str:
+    """Write a number of bytes with three digits, in powers of 1000.
+
+    >>> bytes_text(83886080), bytes_text(512)
+    ('83.9 MB', '512 B')
+    """
+    for scale, unit, *_ in BYTE_UNITS:
+        if abs(nbytes) >= scale * 0.9995:
+            return f"{_three_digits(nbytes / scale)} {unit}"
+    return f"{nbytes:.3g} B"
+
+
+def _three_digits(value: float) -> str:
+    """Write at least three digits, and no power of ten however large the value."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from d2lpart.amounts import count
-from d2lpart.display import bytes_text, seconds_text
 from d2lpart.layer_cost import LayerCost
 from d2lpart.ledger import Ledgers
 from d2lpart.partitioning import Partition
+from d2lpart.quantities import bytes_text, seconds_text
 from d2lpart.schedule import Schedule
 from d2lpart.span import Link
 from d2lpart.timeline import Timeline

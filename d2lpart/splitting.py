@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from d2lpart.amounts import CapacityError
 from d2lpart.forecasting import forecast
 from d2lpart.layer_cost import LayerCost, at_rate
 from d2lpart.ledger import Ledgers
@@ -15,6 +16,7 @@ from d2lpart.model_choice import Choice
 from d2lpart.orders import build_schedule
 from d2lpart.partitioning import Partition, PartitionError, partition
 from d2lpart.profiler import profile
+from d2lpart.quantities import bytes_text
 from d2lpart.schedule import Schedule
 from d2lpart.simulator import FREE
 from d2lpart.span import Link
@@ -139,7 +141,7 @@ def _fitting(
     equal shares of its capacity here, and a split backward is charged as a whole one.
 
     Raises:
-        PartitionError: no partition fits.
+        PartitionError: no partition fits; the message has bytes with their units.
     """
     memory, activations = needs
     try:
@@ -152,10 +154,10 @@ def _fitting(
             capacity=capacity * order.num_ranks / order.num_stages,
             schedule=order,
         )
-    except PartitionError:
+    except CapacityError as error:
         split = any(action.kind == "W" for action in order.position)
         if order.num_stages == order.num_ranks and not split:
-            raise
+            raise PartitionError(error.told(lambda need: bytes_text(float(need)))) from None
         return None
 
 

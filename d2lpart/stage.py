@@ -84,6 +84,11 @@ class Stage:
         return any(p.requires_grad for layer in self.layers for p in layer.parameters())
 
     @property
+    def draws(self) -> bool:
+        """Say whether a layer has dropout that is switched on, as `begin` has found."""
+        return any(self._random)
+
+    @property
     def doing(self) -> str:
         """Say which layer runs now, or which ones a backward goes through."""
         last = self.first_layer + len(self.layers) - 1
@@ -176,10 +181,8 @@ class Stage:
         inputs = held.inputs
         held.trunk_end = None
         if inputs.requires_grad and torch.is_grad_enabled():
-            if (
-                held.saved and held.saved.splits
-            ):  # let I end at no leaf, which torch's FLOP counter refuses
-                inputs = inputs.view_as(inputs)
+            if held.saved and held.saved.splits:
+                inputs = inputs.view_as(inputs)  # I ends at no leaf: torch's counter refuses one
             held.trunk_end = get_gradient_edge(inputs)
         for _, _, outputs in self.walk(inputs, held.key):
             if held.trunk_end is None and outputs.requires_grad:

@@ -7,12 +7,12 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 from d2lpart.amounts import (
+    CapacityError,
     PartitionError,
     amounts,
     check_length,
     layers_in_words,
     whole,
-    written,
 )
 from d2lpart.held import StageBytes, peak_held
 from d2lpart.optimum import best_bounds
@@ -165,11 +165,11 @@ def _refuse_a_layer_alone(memory: StageMemory) -> None:
     place, which = "", "the largest capacity of a stage"
     if memory.schedule_matters:
         place, which = f" in stage {stage}{memory.held_in_words(stage)}", "the capacity there"
-    raise PartitionError(
-        f"{layers_in_words(layer)} alone needs {written(memory.need(layer, stage))}{place}, "
-        f"{which} is {written(memory.capacity[stage])}: {written(over)} over; no partition "
-        f"helps, so use devices with more memory or split inside the layer"
-        f"{memory.fewer_in_words()}"
+    raise CapacityError(
+        f"{layers_in_words(layer)} alone needs {{}}{place}, {which} is {{}}: {{}} over; no "
+        f"partition helps, so use devices with more memory or split inside the layer"
+        f"{memory.fewer_in_words()}",
+        *(memory.need(layer, stage), memory.capacity[stage], over),
     )
 
 
@@ -178,10 +178,10 @@ def _refuse_the_closest(memory: StageMemory, bounds: Sequence[int]) -> None:
     stages = [range(*ends) for ends in pairwise(bounds)]
     excess = [memory.excess(layers, stage) for stage, layers in enumerate(stages)]
     over, worst = max(excess), excess.index(max(excess))
-    raise PartitionError(
+    raise CapacityError(
         f"the layers do not fit: in the partition that comes closest, stage {worst} "
-        f"({layers_in_words(stages[worst])}) needs {written(memory.need(stages[worst], worst))}"
-        f"{memory.held_in_words(worst)}, the capacity of stage {worst} is "
-        f"{written(memory.capacity[worst])}: {written(over)} over; use more stages or devices "
-        f"with more memory{memory.fewer_in_words()}"
+        f"({layers_in_words(stages[worst])}) needs {{}}{memory.held_in_words(worst)}, the capacity "
+        f"of stage {worst} is {{}}: {{}} over; use more stages or devices with more memory"
+        f"{memory.fewer_in_words()}",
+        *(memory.need(stages[worst], worst), memory.capacity[worst], over),
     )

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from d2lpart.collectives import Traffic
 from d2lpart.data_parallel import DataParallel
-from d2lpart.display import bytes_text, seconds_text
-from d2lpart.pipeline import Pipeline, StepResult
+from d2lpart.pipeline import Pipeline
+from d2lpart.quantities import bytes_text, seconds_text
 from d2lpart.span import Link
+from d2lpart.step_result import StepResult
 from d2lpart.tensor_parallel import TensorParallel
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2lpart import display
-from d2lpart.display import Drawable, bytes_text, seconds_text, set_painter, staircase
+from d2lpart.display import Drawable, set_painter, staircase
 
 
 @pytest.fixture
@@ -80,58 +80,6 @@ def test_a_notebook_gets_text_and_a_picture_that_carries_it(painter):
     kind, data = tags["img"]["src"].split(",")
     assert kind == "data:image/png;base64"
     assert base64.b64decode(data) == b"a picture"
-
-
-# ---- times and sizes
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (21.0, "21 s"),
-        (1, "1 s"),
-        (0.9996, "1 s"),
-        (0.9994, "999 ms"),
-        (1.2345, "1.23 s"),
-        (999.4, "999 s"),
-        (1581, "1581 s"),
-        (123456.7, "123457 s"),
-        (0.01234, "12.3 ms"),
-        (4.2e-5, "42 µs"),
-        (4.2e-8, "0.042 µs"),
-        (-0.5, "-500 ms"),
-    ],
-)
-def test_a_time_has_three_digits_and_its_unit(seconds, text):
-    assert seconds_text(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("nbytes", "text"),
-    [
-        (0, "0 B"),
-        (512, "512 B"),
-        (999.6, "1 kB"),
-        (1000, "1 kB"),
-        (83886080, "83.9 MB"),
-        (999_600_000, "1 GB"),
-        (160e9, "160 GB"),
-        (3.2e12, "3.2 TB"),
-        (2.5e15, "2500 TB"),
-    ],
-)
-def test_a_size_has_three_digits_and_its_unit(nbytes, text):
-    assert bytes_text(nbytes) == text
-
-
-@given(st.floats(1e-9, 1e9))
-def test_a_time_is_written_to_half_a_percent(seconds):
-    number, unit = seconds_text(seconds).split()
-    assert float(number) * {"s": 1, "ms": 1e-3, "µs": 1e-6}[unit] == pytest.approx(
-        seconds, rel=5.1e-3
-    )
-    assert "e" not in number or seconds < 1e-9 * 100
 
 
 # ---- the staircase

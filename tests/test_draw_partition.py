@@ -6,7 +6,8 @@ import pytest
 from matplotlib.colors import to_hex
 
 from d2lpart import draw
-from d2lpart.draw_partition import SLOWEST, TINTS
+from d2lpart.draw_partition import TINTS
+from d2lpart.palette import VERMILLION
 from d2lpart.partitioning import Partition, PartitionError
 
 COSTS = [4, 4, 4, 4] + [1] * 8
@@ -33,7 +34,7 @@ def bars(picture: draw.Picture) -> list[tuple[int, float, float]]:
 
 def framed(picture: draw.Picture) -> list[int]:
     """The stages with a frame."""
-    frames = [line for line in picture.axes[0].get_lines() if line.get_color() == SLOWEST]
+    frames = [line for line in picture.axes[0].get_lines() if line.get_color() == VERMILLION]
     return [round(sum(line.get_ydata()[1:3]) / 2) for line in frames]
 
 
@@ -54,7 +55,7 @@ def test_loads_and_bottleneck_are_written_beside_the_bars() -> None:
     assert cells(picture) == ["load", "16  bottleneck", "4", "4", "cost in ms"]
     assert framed(picture) == [0]
     assert Counter(t.get_text() for t in picture.axes[0].texts)["mean 8"] == 1
-    (mean,) = [line for line in picture.axes[0].get_lines() if line.get_color() != SLOWEST]
+    (mean,) = [line for line in picture.axes[0].get_lines() if line.get_color() != VERMILLION]
     assert set(mean.get_xdata()) == {8}
     assert mean.get_linestyle() != "-"
 

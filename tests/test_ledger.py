@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgba
 
 from d2lpart import draw
-from d2lpart.draw_ledger import LOOKS, TOO_MUCH
+from d2lpart.draw_ledger import LOOKS
 from d2lpart.held import StageBytes, peak_held, whole
 from d2lpart.layer_cost import LayerCost
 from d2lpart.ledger import ITEMS, Ledger, Ledgers
@@ -24,6 +24,7 @@ from d2lpart.memory_formulas import (
     layer_activations,
 )
 from d2lpart.orders import SCHEDULES, build_schedule
+from d2lpart.palette import VERMILLION
 from d2lpart.schedule import Schedule
 from d2lpart.simulator import simulate
 
@@ -161,7 +162,7 @@ def test_what_is_too_much_is_marked_in_words_and_by_a_line():
     assert [set(line.get_xdata()) for line in lines] == [{2.0}, {4.0}]
     picture = ledgers(MB, 3 * MB, capacity=[2 * MB, 2 * MB]).plot()
     assert picture.axes[0].texts[-1].get_text() == "3.00  too much"
-    full = [line for line in picture.axes[0].get_lines() if line.get_color() == TOO_MUCH]
+    full = [line for line in picture.axes[0].get_lines() if line.get_color() == VERMILLION]
     assert [set(line.get_xdata()) for line in full] == [{2.0}]
     assert "rank 1" in picture.description
 

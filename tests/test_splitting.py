@@ -156,6 +156,8 @@ def test_too_little_memory_is_said_with_the_numbers():
     assert split(capacity=2 * need).fits
     with pytest.raises(ValueError, match=r"the capacity of .*over; "):
         split(capacity=need / 2)
+    with pytest.raises(ValueError, match=r"needs [\d.]+ kB in .* is 100 kB: [\d.]+ kB over; "):
+        split(capacity=1e5)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from d2lpart.course.lesson_05_facts import pass_seconds
 from d2lpart.course.prediction import Prediction
 from d2lpart.course.questions import BaseQuestion, Option, Question
 from d2lpart.course.several import Several
-from d2lpart.display import bytes_text
+from d2lpart.quantities import bytes_text
 
 __all__ = ["EXERCISES", "PREDICTIONS", "QUESTIONS", "VARIANTS"]
 

@@ -13,7 +13,7 @@ from d2lpart.course.lesson_02_facts import (
     replicas,
     share,
 )
-from d2lpart.display import bytes_text
+from d2lpart.quantities import bytes_text
 
 HELP: dict[str, Help] = {
     "02.q1": Help(
