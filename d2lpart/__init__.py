@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from d2lpart.bubble_table import bubbles
+from d2lpart.data_parallel import DataParallel
 from d2lpart.decoder import Decoder
 from d2lpart.display import set_painter
 from d2lpart.failures import OutOfMemoryError, PipelineError
@@ -18,11 +20,15 @@ from d2lpart.partitioning import Partition, PartitionError, partition
 from d2lpart.pipeline import Pipeline
 from d2lpart.placement import Verdict, check_placement
 from d2lpart.profiler import profile
+from d2lpart.ranking import ranking
+from d2lpart.recognition import recognize
 from d2lpart.schedule import Action, Schedule, ScheduleError, dependencies
 from d2lpart.simulator import simulate
 from d2lpart.span import Link, Span, Transfer
 from d2lpart.step_result import StepResult
+from d2lpart.tensor_parallel import TensorParallel
 from d2lpart.text import Corpus, corpus
+from d2lpart.three_ways import three_ways
 from d2lpart.timeline import Timeline
 from d2lpart.validation import validate
 
@@ -30,6 +36,7 @@ __all__ = [
     "SCHEDULES",
     "Action",
     "Corpus",
+    "DataParallel",
     "Decoder",
     "DecoderShape",
     "ForecastError",
@@ -46,10 +53,12 @@ __all__ = [
     "ScheduleError",
     "Span",
     "StepResult",
+    "TensorParallel",
     "Timeline",
     "Transfer",
     "Verdict",
     "at_rate",
+    "bubbles",
     "build_schedule",
     "check_placement",
     "corpus",
@@ -63,7 +72,10 @@ __all__ = [
     "partition",
     "predict_memory",
     "profile",
+    "ranking",
+    "recognize",
     "simulate",
+    "three_ways",
     "validate",
 ]
 

@@ -6,8 +6,10 @@ compute orders and times know neither torch nor figures, and any of them can be 
 
 import ast
 import graphlib
+import importlib
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -316,6 +318,17 @@ def test_import_loads_neither_figures_nor_widgets() -> None:
     assert ROOT in loaded
     assert not loaded & {"matplotlib", "ipywidgets", "IPython", "jupytext", "nbclient", "pytest"}
     assert "transformers" not in loaded
+
+
+def test_each_public_name_is_a_value_that_says_what_it_is() -> None:
+    root = importlib.import_module(ROOT)
+    assert len(root.__all__) == len(set(root.__all__))
+    for name in root.__all__:
+        if name in SOURCES:  # loaded later, a module must not take its function's place
+            importlib.import_module(f"{ROOT}.{name}")
+        value = getattr(root, name)
+        assert not isinstance(value, types.ModuleType), f"{name} is a module: import its function"
+        assert name == "SCHEDULES" or value.__doc__
 
 
 @EACH_MODULE
