@@ -39,9 +39,9 @@ from d2lpart.given import check_kind, check_number, check_whole
 from d2lpart.glyphs import glyphs
 from d2lpart.held import peak_held, whole
 from d2lpart.layer_cost import LayerCost
-from d2lpart.ranking import ranking
 from d2lpart.recognition import recognize
 from d2lpart.repeats import undisturbed
+from d2lpart.standings import ranking
 from d2lpart.tensor_parallel import TensorParallel
 from d2lpart.torch_csv import from_torch_csv
 

@@ -68,7 +68,7 @@ PURE = (
     "partition_report",
     "split_report",
     "recognition",
-    "ranking",
+    "standings",
     "building",
 )
 
@@ -120,7 +120,7 @@ ORDER = (
     "data_parallel",
     "lenet",
     "glyphs",
-    "three_ways",
+    "ways",
     "draw_page",
     "draw_lanes",
     "draw_timeline",

@@ -11,11 +11,11 @@
 
 # %%
 import torch
+from d2lpart import three_ways
 from d2lpart.course import check, hints
 from d2lpart.glyphs import glyphs
 from d2lpart.lenet import NAMES, lenet
 from d2lpart.tensor_parallel import TensorParallel
-from d2lpart.three_ways import three_ways
 
 # %% [markdown]
 # ## Exercise 02.1 ● (10 minutes): Name the split

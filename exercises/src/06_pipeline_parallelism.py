@@ -10,9 +10,8 @@
 # layers and micro-batches count from 0.
 
 # %%
-from d2lpart import Decoder, Pipeline, Schedule, build_schedule, corpus, simulate
+from d2lpart import Decoder, Pipeline, Schedule, build_schedule, corpus, ranking, simulate
 from d2lpart.course import check, hints
-from d2lpart.ranking import ranking
 from d2lpart.repeats import undisturbed
 
 # %% [markdown]

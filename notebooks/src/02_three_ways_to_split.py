@@ -21,10 +21,9 @@
 import copy
 
 import torch
-from d2lpart import draw
+from d2lpart import draw, three_ways
 from d2lpart.glyphs import glyphs
 from d2lpart.lenet import NAMES, lenet
-from d2lpart.three_ways import three_ways
 
 torch.set_num_threads(1)  # one thread is one rank's hardware, here and in the whole course
 torch.manual_seed(0)

@@ -413,7 +413,7 @@ except ScheduleError as error:
 # micro-batches at a time. Where will it stand among the others, if no rank may hold more than 4?
 
 # %%
-from d2lpart.ranking import ranking
+from d2lpart import ranking
 
 
 def my_schedule(p, m):

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2lpart.orders import SCHEDULES, build_schedule
-from d2lpart.ranking import named, ranking
 from d2lpart.schedule import Schedule, ScheduleError
 from d2lpart.simulator import simulate
 from d2lpart.span import Link
+from d2lpart.standings import named, ranking
 
 EVEN = {"F": 1, "I": 1, "W": 1}
 

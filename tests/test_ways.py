@@ -12,7 +12,7 @@ from d2lpart.glyphs import _digits, glyphs
 from d2lpart.lenet import NAMES, lenet
 from d2lpart.profiler import profile
 from d2lpart.span import Link
-from d2lpart.three_ways import three_ways
+from d2lpart.ways import three_ways
 
 POOL2 = NAMES.index("pool2") + 1
 
