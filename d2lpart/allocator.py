@@ -2,7 +2,7 @@
 
 A step makes and frees the same activations and gradients again and again. glibc gives large blocks
 back to the system when they are freed, and the system hands them out anew page by page, each page
-filled with zeros: thousands of page faults a step, most of them in the threads of the ranks. Two
+filled with zeros: thousands of page faults a step, most of them in the threads of the ranks. Three
 settings of `mallopt` end that; the process then keeps what it has used until it ends.
 """
 
@@ -11,9 +11,12 @@ import os
 
 OPT_OUT = "D2LPART_KEEP_MEMORY"
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # the names of the settings in malloc.h
-NEVER = 2**31 - 1  # free bytes at the end of the heap that are given back: the most that fits
-LARGE = 32 * 2**20  # bytes from which a block is mapped by itself: where glibc's own rule ends
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # the names of the settings in malloc.h
+SETTINGS = {
+    MMAP_THRESHOLD: 32 * 2**20,  # bytes from which a block is mapped by itself: glibc's own limit
+    TRIM_THRESHOLD: 2**31 - 1,  # free bytes at a heap's end that go back: the most that can be set
+    TOP_PAD: 64 * 2**20,  # free bytes to spare: the size of a thread's heap, so that none goes back
+}
 
 
 def keep_freed_memory() -> bool:
@@ -30,7 +33,8 @@ def keep_freed_memory() -> bool:
         return False
     if not (hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt")):
         return False
-    return bool(library.mallopt(MMAP_THRESHOLD, LARGE) and library.mallopt(TRIM_THRESHOLD, NEVER))
+    done = [library.mallopt(name, value) for name, value in SETTINGS.items()]
+    return all(done)
 
 
 def _user_has_set() -> bool:
