@@ -7,13 +7,19 @@ import json
 import math
 import random
 from itertools import accumulate, combinations, pairwise
+from pathlib import Path
 
+import bench
+import claims
 import contest
 import gpu
 import growth
+import imports
+import prediction
 import pytest
 import quality
 import rules
+import simulator
 import steps
 import torch
 from contestants import WAYS, Setup, build, squares, timed
@@ -141,6 +147,89 @@ def test_the_page_and_the_json_say_where_and_when():
     assert content["measurements"] == {"single": [1.5]}
     with pytest.raises(TypeError, match="object cannot be written"):
         as_json(where, [], {"odd": object()})
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_readme_says_what_the_results_say():
+    content = json.loads((ROOT / "tests/benchmarks/results.json").read_text("utf-8"))
+    table = claims.lines(content)
+    assert f"{claims.BEGIN}{table}{claims.END}" in (ROOT / "README.md").read_text("utf-8")
+    assert table.count("](tests/benchmarks/RESULTS.md#") == len(claims.CLAIMS)
+
+
+def test_each_claim_links_to_a_row_of_the_page():
+    found = claims.anchors((ROOT / claims.PAGE).read_text("utf-8"))
+    assert {claim.anchor for claim in claims.CLAIMS} <= set(found)
+    assert len(found) == len(set(found))
+
+
+def test_the_pictures_of_the_page_are_there():
+    text = (ROOT / claims.PAGE).read_text("utf-8")
+    pictures = [part.split(")")[0] for part in text.split("](figures/")[1:]]
+    assert len(pictures) == 3
+    for name in pictures:
+        assert (ROOT / "tests/benchmarks/figures" / name).exists()
+
+
+def test_a_claim_whose_row_is_missing_is_left_out():
+    where = {
+        "processor": "x",
+        "cores": 2,
+        "date": "2026-01-02 03:04 UTC",
+        "versions": {"torch": "2"},
+        "load_before": 0.1,
+    }
+    row = {"anchor": "random-DeepSpeed", "missed": 0.0812}
+    table = claims.lines({"circumstances": where, "tables": [{"rows": [row]}]})
+    assert table.count("\n| ") == 3  # the head, its rule, and one claim
+    assert (
+        "| the same, DeepSpeed's rule | [8.1%](tests/benchmarks/RESULTS.md#random-DeepSpeed) |"
+        in table
+    )
+
+
+def test_a_readme_without_marks_is_not_touched():
+    with pytest.raises(ValueError, match="belong once"):
+        claims.replaced("no marks\n", "new\n")
+    assert claims.speed(1234567.0) == "1,230,000"
+
+
+def test_some_sections_are_written_to_a_folder_of_their_own(tmp_path, monkeypatch):
+    asked = []
+
+    def section(quick):
+        asked.append(quick)
+        return [Table("T", "W", ("name", "value"), [Row("x", ["2"], {"n": 2}, "x")])]
+
+    monkeypatch.setattr(bench, "SECTIONS", {"one": section, "two": section})
+    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    monkeypatch.setattr("sys.argv", ["bench.py", "--only", "one"])
+    bench.main()
+    bench.main()
+    assert asked == [False, False]
+    written = tmp_path / ".build" / "bench"
+    assert '<a id="x"></a>x | 2 |' in (written / "RESULTS.md").read_text("utf-8")
+    assert json.loads((written / "results.json").read_text("utf-8"))["tables"][0]["title"] == "T"
+
+
+def test_a_full_run_brings_the_readme_up_to_date(tmp_path, monkeypatch):
+    table = Table(
+        "T", "W", ("name", "missed"), [Row("x", ["1%"], {"missed": 0.01}, "random-d2lpart")]
+    )
+    (tmp_path / "README.md").write_text(f"a\n{claims.BEGIN}{claims.END}b\n", "utf-8")
+    monkeypatch.setattr(bench, "SECTIONS", {"one": lambda quick: [table]})
+    monkeypatch.setattr(bench.steps, "measure", lambda quick, most: [])
+    monkeypatch.setattr(bench.steps, "tables", lambda measured: [])
+    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    monkeypatch.setattr(bench, "HERE", tmp_path)
+    monkeypatch.setattr("sys.argv", ["bench.py"])
+    bench.main()
+    assert (
+        "[1.0%](tests/benchmarks/RESULTS.md#random-d2lpart) |\n"
+        in (tmp_path / "README.md").read_text()
+    )
 
 
 SMALL = Setup(2, 0, 1, width=8, blocks=2, samples=4, context=4, microbatches=2)
@@ -305,6 +394,60 @@ def test_on_a_cuda_device_all_is_measured():
     assert all(row.data["ratio"].middle > 0 for row in copies.rows)
     assert 0 <= overlap.rows[0].data["share"].middle <= 1
     assert all(row.data["times"] >= 0 for row in waits.rows)
+
+
+def test_the_parts_of_a_simulation_and_torchs_dry_run_are_timed():
+    pieces = simulator.pieces([(2, 4), (3, 5)], 2)
+    assert [row.data["actions"] for row in pieces.rows] == [16, 30]
+    assert all(row.data[part].low > 0 for row in pieces.rows for part in simulator.PARTS)
+    dry = simulator.beside([(2, 4)], 2)
+    assert [row.anchor for row in dry.rows] == ["dry-run-2-4"]
+    (row,) = dry.rows
+    assert row.data["ours"].low > 0 < row.data["torch"].low
+
+
+def test_a_dry_run_that_torch_has_moved_is_named(monkeypatch):
+    def moved(p, m, repeats):
+        raise AttributeError("no such name")
+
+    monkeypatch.setattr(simulator, "beside_torch", moved)
+    table = simulator.beside([(2, 4)], 1)
+    assert table.rows == []
+    assert "not where it was: no such name" in table.words
+
+
+def test_both_clocks_measure_the_same_step():
+    pairs = prediction.makespans(16, 2)
+    assert len(pairs) == 2
+    assert all(virtual > 0 < wall for virtual, wall in pairs)
+
+
+def test_on_one_core_the_wall_clock_of_two_ranks_is_not_asked_for(monkeypatch):
+    monkeypatch.setattr(prediction, "cores", lambda: 1)
+    table = prediction.clocks({16: 1})
+    assert table.rows == ()
+    assert "Not measured" in table.words
+
+
+def test_every_forecast_is_a_row_of_its_own(monkeypatch):
+    import forecast
+
+    def errors(case, ranks, clock, schedule, repeats):
+        assert case in forecast.CASES.values()
+        return [-0.1, 0.0, 0.1]
+
+    monkeypatch.setattr(forecast, "errors", errors)
+    table = prediction.profiles(quick=False)
+    assert len(table.rows) == 3 * len(forecast.CASES) == len({row.anchor for row in table.rows})
+    assert all(list(row.cells) == ["+0.0% (-5.0% to +5.0%)"] for row in table.rows)
+
+
+def test_an_import_takes_some_time_of_the_processor(tmp_path):
+    wall, processor = imports.fresh("import json", str(tmp_path))
+    assert wall > 0 < processor
+    row = imports.row("json", [(1.0, 0.5), (3.0, 1.5)])
+    assert row.data["seconds"].middle == 2.0
+    assert list(row.cells) == ["2,000 ms (1,500 to 2,500)", "1,000 ms (750 to 1,250)"]
 
 
 def test_waits_are_counted_by_place():

@@ -68,12 +68,13 @@ def lines(content: Mapping[str, Any]) -> str:
         if claim.key in rows.get(claim.anchor, ())
     ]
     head = (
-        f"Medians of one run on {where['processor']} with {where['cores']} cores, "
-        f"{where['date'].split()[0]}, torch {where['versions']['torch']}; steps are those of a "
-        "decoder of width 256 with 8 micro-batches, one thread a rank.\n\n"
+        f"\nMedians of one run on {where['processor']} with {where['cores']} cores, "
+        f"{where['date'].split()[0]}, torch {where['versions']['torch']}. Steps are those of a "
+        "decoder of width 256 with 8 micro-batches, one thread a rank.\nThe load of the machine was "
+        f"{where['load_before']} before the run (0: nobody else works).\n\n"
         "| what | measured |\n| --- | --- |\n"
     )
-    return head + "".join(found)
+    return head + "".join(found) + "\n"
 
 
 def number(value: Any) -> float:
