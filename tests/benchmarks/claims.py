@@ -70,8 +70,8 @@ def lines(content: Mapping[str, Any]) -> str:
     head = (
         f"\nMedians of one run on {where['processor']} with {where['cores']} cores, "
         f"{where['date'].split()[0]}, torch {where['versions']['torch']}. Steps are those of a "
-        "decoder of width 256 with 8 micro-batches, one thread a rank.\nThe load of the machine was "
-        f"{where['load_before']} before the run (0: nobody else works).\n\n"
+        "decoder of width 256 with 8 micro-batches, one thread a rank.\n"
+        f"The load of the machine was {where['load_before']} before it (0: nobody else works).\n\n"
         "| what | measured |\n| --- | --- |\n"
     )
     return head + "".join(found) + "\n"
