@@ -100,7 +100,24 @@ def test_every_placement_is_judged_by_the_package():
 
 
 @pytest.mark.parametrize(
-    "answer", ["0 0 1", "0 0 1 2", "0 0 -1 1", None, 5, ["x"] * 4, "0 0 1 1 1"]
+    "answer", ["0 0 1 1", "0011", " 0011 ", "0,0,1,1", [0, 0, 1, 1], "[0,0]+[1,1]"]
+)
+def test_a_placement_is_read_with_separators_and_without(answer):
+    assert PLACE.check(answer).ok
+
+
+def test_digits_alone_are_no_placement_where_a_device_may_have_two():
+    def judge(placement):
+        return None
+
+    wide = Placing("99.q6", "?", 2, 11, judge_placement=judge, answer=(0, 10), explain="Yes.")
+    assert wide.check("0 10").ok
+    assert not wide.check("01").understood
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["001", "00111", "0012", "0 0 1", "0 0 1 2", "0 0 -1 1", None, 5, ["x"] * 4, "0 0 1 1 1"],
 )
 def test_a_placement_has_a_device_that_is_there_for_each_layer(answer):
     assert "4 device numbers, one for each layer, each from 0 to 1" in PLACE.check(answer).text

@@ -5,8 +5,8 @@
 ...     answer=(0, 0, 1, 1), explain="One crossing.")
 >>> q.check([0, 1, 0, 1])
 Not yet. Keep neighbours.
->>> q.check("0 0 1 1")
-Right. One crossing.
+>>> q.check("0 0 1 1"), q.check("0011")
+(Right. One crossing., Right. One crossing.)
 """
 
 import re
@@ -53,7 +53,7 @@ class Placing(BaseQuestion):
 
     def _read(self, answer: object) -> tuple[int, ...] | None:
         if isinstance(answer, str):
-            answer = re.findall(r"-?\d+", answer)
+            answer = self._numbers(answer)
         if not isinstance(answer, Iterable):
             return None
         try:
@@ -62,6 +62,12 @@ class Placing(BaseQuestion):
             return None
         fits = all(0 <= device < self.num_devices for device in placement)
         return placement if fits and len(placement) == self.num_layers else None
+
+    def _numbers(self, text: str) -> list[str]:
+        """Return the numbers in a text; nothing but digits is one number a digit."""
+        if self.num_devices <= 10 and text.strip().isdecimal():
+            return list(text.strip())
+        return re.findall(r"-?\d+", text)
 
     def lines(self) -> list[str]:
         """Return what is given, as lines of plain text."""
