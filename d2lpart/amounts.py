@@ -59,7 +59,7 @@ def listed(name: str, values: Any) -> list[Any]:
     return list(values)
 
 
-def amounts(name: str, values: Any) -> list[Fraction]:
+def exact_amounts(name: str, values: Any) -> list[Fraction]:
     """Return numbers that say how much, each finite and at least 0, as fractions."""
     numbers = [exact(f"{name}[{i}]", value) for i, value in enumerate(listed(name, values))]
     for i, number in enumerate(numbers):

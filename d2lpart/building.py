@@ -7,13 +7,13 @@ import html
 from collections.abc import Mapping
 
 from d2lpart.given import check_number
-from d2lpart.lanes_svg import lanes_svg
 from d2lpart.orders import build_schedule
 from d2lpart.recognition import recognize
 from d2lpart.schedule import Action, Schedule, dependencies
 from d2lpart.simulator import simulate
 from d2lpart.span import Span
 from d2lpart.standings import named
+from d2lpart.svg import lanes_svg
 from d2lpart.timeline import Timeline
 
 SECONDS = {"F": 1.0, "B": 2.0, "I": 1.0, "W": 1.0}

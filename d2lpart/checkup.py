@@ -183,10 +183,10 @@ class Checkup:
         }
 
 
-def checkup() -> Checkup:
+def examine() -> Checkup:
     """Look at this machine, and return what was found.
 
-    >>> checkup().cores >= 1
+    >>> examine().cores >= 1
     True
     """
     versions = {"python": platform.python_version(), "torch": torch.__version__}

@@ -87,7 +87,7 @@ def _weights(stage: Stage) -> list[nn.Parameter]:
 
 
 @contextmanager
-def counting(
+def accounts_kept(
     stages: Sequence[Stage], schedule: Schedule, accounts: Sequence[Account]
 ) -> Iterator[None]:
     """Count what the stages hold and the gradients they make, as long as the context lasts."""

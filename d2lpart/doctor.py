@@ -15,8 +15,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def run(options: argparse.Namespace) -> int:
     """Print what was found; the status is 1 where the lessons do not run."""
-    from d2lpart.checkup import checkup
+    from d2lpart.checkup import examine
 
-    found = checkup()
+    found = examine()
     print(json.dumps(found.to_dict(), indent=1) if options.json else found)
     return 0 if found.ok else PROBLEMS

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from d2lpart.parts import parts
+from d2lpart.layer_parts import parts
 from d2lpart.saved import Saved
 
 

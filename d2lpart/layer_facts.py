@@ -15,8 +15,8 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
-from d2lpart.charges import Charge
 from d2lpart.footprint import Footprint, Left
+from d2lpart.layer_charges import Charge
 from d2lpart.layer_cost import LayerCost
 from d2lpart.randomness import keyed_randomness, uses_randomness
 from d2lpart.saved import Saved

@@ -144,7 +144,9 @@ class Packing:
         return reach, grows
 
 
-def packing(work: Table, rates: Sequence[int], cuts: Table, earliest: Sequence[Table]) -> Packing:
+def packing_of_work(
+    work: Table, rates: Sequence[int], cuts: Table, earliest: Sequence[Table]
+) -> Packing:
     """Return a packing in which a stage's load is its work times its rate, and its two cuts.
 
     Args:

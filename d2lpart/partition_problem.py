@@ -6,12 +6,12 @@ from fractions import Fraction
 from itertools import accumulate
 from typing import Any
 
-from d2lpart.amounts import PartitionError, amounts, check_length, count, whole, whole_number
-from d2lpart.packing import Packing, Table, packing
-from d2lpart.stage_memory import most_held, stage_memory, windows_that_fit
+from d2lpart.amounts import PartitionError, check_length, count, exact_amounts, whole, whole_number
+from d2lpart.packing import Packing, Table, packing_of_work
+from d2lpart.stage_memory import checked_memory, most_held, windows_that_fit
 
 
-def partition_problem(
+def as_packing(
     costs: Sequence[Any],
     num_stages: Any,
     *,
@@ -28,7 +28,7 @@ def partition_problem(
     Raises:
         PartitionError: an argument is unusable, or the layers do not fit the capacities.
     """
-    work = amounts("costs", costs)
+    work = exact_amounts("costs", costs)
     _check_counts(len(work), num_stages, num_microbatches)
     cuts = _cuts(transfer, len(work))
     unit, rates = _rates(speed, num_stages)
@@ -38,10 +38,10 @@ def partition_problem(
         held = [0] * num_stages
         if schedule is not None:
             held = most_held(schedule, num_stages, num_microbatches)
-        earliest = windows_that_fit(stage_memory(memory, capacity, activations, held, len(work)))
+        earliest = windows_that_fit(checked_memory(memory, capacity, activations, held, len(work)))
     work_units, cut_units = whole(work, cuts)
     before = list(accumulate(work_units, initial=0))
-    return packing(before, rates, [cut * unit for cut in cut_units], earliest)
+    return packing_of_work(before, rates, [cut * unit for cut in cut_units], earliest)
 
 
 def _check_pairs(**given: Any) -> None:
@@ -78,7 +78,7 @@ def _cuts(transfer: Any, num_layers: int) -> list[Fraction]:
     """Return the cost of the cut before each layer, with 0 at both ends of the network."""
     cuts = [Fraction(0)] * (num_layers - 1)
     if transfer is not None:
-        cuts = amounts("transfer", transfer)
+        cuts = exact_amounts("transfer", transfer)
         if len(cuts) == num_layers:
             cuts.pop()
         check_length("transfer", cuts, num_layers - 1, "cut")
@@ -89,7 +89,7 @@ def _rates(speed: Any, num_stages: int) -> tuple[int, list[int]]:
     """Return a unit u, and u / speed of each stage: whole numbers."""
     if speed is None:
         return 1, [1] * num_stages
-    speeds = amounts("speed", speed)
+    speeds = exact_amounts("speed", speed)
     check_length("speed", speeds, num_stages, "stage")
     if not all(speeds):
         raise PartitionError(

@@ -9,8 +9,8 @@ from typing import Any
 
 from d2lpart.amounts import (
     PartitionError,
-    amounts,
     count,
+    exact_amounts,
     layers_in_words,
     listed,
     whole_number,
@@ -18,7 +18,7 @@ from d2lpart.amounts import (
 )
 from d2lpart.display import Drawable
 from d2lpart.optimum import best_bounds
-from d2lpart.partition_problem import partition_problem
+from d2lpart.partition_problem import as_packing
 from d2lpart.schedule import Schedule
 
 __all__ = ["Partition", "PartitionError", "partition"]
@@ -100,7 +100,7 @@ class Partition(Drawable):
         >>> Partition([4, 4, 4]).imbalance([4, 4, 4, 4] + [1] * 8)
         2.0
         """
-        loads = amounts("loads", self.loads(costs))
+        loads = exact_amounts("loads", self.loads(costs))
         return float(max(loads) * len(loads) / sum(loads)) if any(loads) else 1.0
 
     def describe(self) -> str:
@@ -135,7 +135,7 @@ class Partition(Drawable):
 
     def _one_a_layer(self, costs: Iterable[float]) -> tuple[float, ...]:
         checked = tuple(listed("costs", costs))
-        amounts("costs", checked)
+        exact_amounts("costs", checked)
         if len(checked) != self.num_layers:
             raise PartitionError(
                 f"{count(len(checked), 'cost')} for {count(self.num_layers, 'layer')}: "
@@ -203,7 +203,7 @@ def partition(
     Partition((1, 2, 3, 2))
     """
     given = listed("costs", costs)
-    problem = partition_problem(
+    problem = as_packing(
         given,
         num_stages,
         num_microbatches=num_microbatches,

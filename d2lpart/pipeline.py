@@ -18,9 +18,9 @@ from d2lpart.checks import (
 )
 from d2lpart.clocks import CHOICES, measure
 from d2lpart.counting import (
+    accounts_kept,
     allocator_limits,
     check_capacity,
-    counting,
     keep_batch,
     ledgers,
     open_accounts,
@@ -177,7 +177,7 @@ class Pipeline(nn.Module):
         """Count what is alive on each rank, as long as `around` lasts."""
         accounts = open_accounts(self.stages, self.schedule, self.capacity, "beginning a step")
         around.enter_context(allocator_limits(self.devices, accounts))
-        around.enter_context(counting(self.stages, self.schedule, accounts))
+        around.enter_context(accounts_kept(self.stages, self.schedule, accounts))
         keep_batch(self.schedule, accounts, run.batch)
         return accounts
 

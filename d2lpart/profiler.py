@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from d2lpart.charges import Charge, charges
 from d2lpart.hardware import as_device, threads_per_rank
+from d2lpart.layer_charges import Charge, charges
 from d2lpart.layer_cost import SPLIT_F, LayerCost, Quartiles
 from d2lpart.layer_facts import facts_of
 from d2lpart.layer_fakes import fake, without_numbers

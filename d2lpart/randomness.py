@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
-from d2lpart.parts import parts
+from d2lpart.layer_parts import parts
 
 
 class keyed_randomness(TorchFunctionMode):

@@ -17,10 +17,10 @@ from d2lpart.orders import build_schedule
 from d2lpart.partitioning import Partition, PartitionError, partition
 from d2lpart.profiler import profile
 from d2lpart.quantities import bytes_text
+from d2lpart.report_split import MicroBatch, SplitReport
 from d2lpart.schedule import Schedule
 from d2lpart.simulator import FREE
 from d2lpart.span import Link
-from d2lpart.split_report import MicroBatch, SplitReport
 
 RATE = 156e12  # FLOP/s
 ASSUMED = "nothing was run; half the 16-bit peak of an A100, as no rate was given"

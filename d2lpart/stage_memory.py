@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from d2lpart.amounts import (
     CapacityError,
     PartitionError,
-    amounts,
     check_length,
+    exact_amounts,
     layers_in_words,
     whole,
 )
@@ -59,7 +59,7 @@ class StageMemory(NamedTuple):
         return fewer if self.schedule_matters and max(self.held) > 1 else ""
 
 
-def stage_memory(
+def checked_memory(
     memory: Any, capacity: Any, activations: Any, held: list[int], num_layers: int
 ) -> StageMemory:
     """Return the arguments of `partition`, checked; `held` is for each stage.
@@ -67,12 +67,14 @@ def stage_memory(
     Raises:
         PartitionError: an argument is unusable.
     """
-    fixed = amounts("memory", [0] * num_layers if memory is None else memory)
+    fixed = exact_amounts("memory", [0] * num_layers if memory is None else memory)
     check_length("memory", fixed, num_layers, "layer")
-    kept = amounts("activations", [0] * num_layers if activations is None else activations)
+    kept = exact_amounts("activations", [0] * num_layers if activations is None else activations)
     check_length("activations", kept, num_layers, "layer")
     stages = len(held)
-    room = amounts("capacity", [capacity] * stages if isinstance(capacity, Real) else capacity)
+    room = exact_amounts(
+        "capacity", [capacity] * stages if isinstance(capacity, Real) else capacity
+    )
     check_length("capacity", room, stages, "stage")
     return StageMemory(fixed, kept, held, room)
 

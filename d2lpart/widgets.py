@@ -13,9 +13,9 @@ from itertools import pairwise
 from typing import Any
 
 from d2lpart.orders import SCHEDULES
-from d2lpart.partition_report import PartitionReport, partition_report
 from d2lpart.partitioning import partition
-from d2lpart.schedule_report import ScheduleReport, schedule_report
+from d2lpart.report_partition import PartitionReport, partition_report
+from d2lpart.report_schedule import ScheduleReport, schedule_report
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 MOST_GAPS = 60

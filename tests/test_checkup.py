@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 
 from d2lpart import checkup as module
 from d2lpart import cli
-from d2lpart.checkup import NEEDED, Checkup, Part, checkup
+from d2lpart.checkup import NEEDED, Checkup, Part, examine
 from d2lpart.hardware import cores
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
@@ -47,7 +47,7 @@ def test_the_oldest_versions_are_those_of_the_project():
 
 
 def test_what_is_said_of_this_machine_is_so():
-    found = checkup()
+    found = examine()
     assert found.cores == cores()
     assert {part.name: part.version for part in found.parts}["ipywidgets"] == (
         importlib.metadata.version("ipywidgets")
@@ -115,7 +115,7 @@ def test_a_failing_trial_is_no_gloo(monkeypatch):
         raise RuntimeError("no interface")
 
     monkeypatch.setattr(module.dist, "ProcessGroupGloo", fail)
-    assert not checkup().gloo
+    assert not examine().gloo
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ def test_the_memory_is_what_this_process_may_use(tmp_path, monkeypatch, content,
     if content:
         limit.write_text(content)
     monkeypatch.setattr(module, "GROUP_MEMORY", tmp_path / "none")
-    whole = checkup().memory_bytes
+    whole = examine().memory_bytes
     monkeypatch.setattr(module, "GROUP_MEMORY", limit)
-    assert checkup().memory_bytes == (expected or whole)
+    assert examine().memory_bytes == (expected or whole)
 
 
 # ---- the command -------------------------------------------------------------------------------
@@ -136,20 +136,20 @@ def test_the_memory_is_what_this_process_may_use(tmp_path, monkeypatch, content,
 
 def test_the_command_prints_the_checkup(capsys):
     assert cli.main(["doctor"]) == 0
-    assert capsys.readouterr().out == f"{checkup()}\n"
+    assert capsys.readouterr().out == f"{examine()}\n"
 
 
 def test_the_command_as_json_has_all_that_is_printed(capsys):
     assert cli.main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found == json.loads(json.dumps(checkup().to_dict()))
+    assert found == json.loads(json.dumps(examine().to_dict()))
     assert found["ok"] is True
-    assert found["verdict"] == checkup().verdict
+    assert found["verdict"] == examine().verdict
     assert {"name": "torch", "needed": "2.11", "fits": True}.items() <= found["parts"][1].items()
     assert found["clocks"]["wall"]["ranks"].startswith(str(found["wall_ranks"]))
 
 
 def test_a_machine_that_does_not_fit_gives_the_status_1(monkeypatch, capsys):
-    monkeypatch.setattr(module, "checkup", lambda: with_part("torch", "2.0.1"))
+    monkeypatch.setattr(module, "examine", lambda: with_part("torch", "2.0.1"))
     assert cli.main(["doctor"]) == 1
     assert "The lessons do not run here yet: torch is 2.0.1" in capsys.readouterr().out

@@ -8,7 +8,7 @@ import pytest
 
 from d2lpart.course import bar as module
 from d2lpart.course import guard
-from d2lpart.course.bar import bar
+from d2lpart.course.bar import bar_shown
 from d2lpart.course.exercise import Exercise
 
 
@@ -48,7 +48,7 @@ def notebook(monkeypatch):
 
 def test_a_terminal_has_a_line_that_is_wiped(terminal):
     out = terminal()
-    with bar("05.1", 10) as show:
+    with bar_shown("05.1", 10) as show:
         show(1, 4, 2.0)
         show(4, 4, 3.0)
     lines = out.getvalue().split("\r")
@@ -59,7 +59,7 @@ def test_a_terminal_has_a_line_that_is_wiped(terminal):
 
 
 def test_a_notebook_has_an_output_that_is_emptied(notebook):
-    with bar("05.1", 10) as show:
+    with bar_shown("05.1", 10) as show:
         show(0, 0, 5.0)
         show(0, 0, 6.0)
     assert notebook == [
@@ -70,14 +70,14 @@ def test_a_notebook_has_an_output_that_is_emptied(notebook):
 
 
 def test_nothing_is_left_where_nothing_was_shown(notebook):
-    with bar("05.1", 10):
+    with bar_shown("05.1", 10):
         pass
     assert notebook == []
 
 
 def test_a_terminal_is_left_alone_where_nothing_was_shown(terminal):
     out = terminal()
-    with bar("05.1", 10):
+    with bar_shown("05.1", 10):
         pass
     assert out.getvalue() == ""
 
@@ -85,12 +85,12 @@ def test_a_terminal_is_left_alone_where_nothing_was_shown(terminal):
 def test_a_file_or_a_static_page_has_none(terminal, monkeypatch):
     out = terminal()
     monkeypatch.setenv("D2LPART_STATIC", "1")
-    with bar("05.1", 10) as show:
+    with bar_shown("05.1", 10) as show:
         show(1, 4, 2.0)
     assert out.getvalue() == ""
     monkeypatch.delenv("D2LPART_STATIC")
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    with bar("05.1", 10) as show:
+    with bar_shown("05.1", 10) as show:
         show(1, 4, 2.0)
     assert sys.stdout.getvalue() == ""
 

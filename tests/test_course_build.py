@@ -136,7 +136,7 @@ def test_a_cell_that_never_ends_is_named(write, monkeypatch):
     with pytest.raises(
         build.BuildError, match=r"cell 3: 'while True: pass'\): still running after 3 s"
     ):
-        build.build(target)
+        build.build_notebook(target)
 
 
 def test_equal_sources_give_equal_files(write, unrun):
@@ -158,7 +158,7 @@ def test_a_write_that_fails_leaves_nothing_behind(write, unrun, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="no space left"):
-        build.build(target)
+        build.build_notebook(target)
     assert target.file.read_text(encoding="utf-8") == "the old one"
     assert list(target.file.parent.glob(".*")) == []
 

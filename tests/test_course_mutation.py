@@ -6,7 +6,7 @@ import pytest
 
 from d2lpart.course import catalog, mutation
 from d2lpart.course.exercise import Exercise
-from d2lpart.course.mutants import mutants
+from d2lpart.course.mutants import mutants_of
 from d2lpart.course.mutation import survey
 from d2lpart.course.rehearsal import solutions
 
@@ -21,7 +21,7 @@ def steps(loads, count):
 
 
 def test_each_mistake_is_made_once():
-    texts = [mutant.text for mutant in mutants(steps)]
+    texts = [mutant.text for mutant in mutants_of(steps)]
     assert len(texts) == len(set(texts))
     for wanted in (
         "total = 0 -> total = 1",
@@ -40,7 +40,7 @@ def test_each_mistake_is_made_once():
 
 
 def test_a_mutant_is_a_function_of_its_own():
-    first = next(mutants(steps))
+    first = next(mutants_of(steps))
     assert first.function.__name__ == "steps"
     assert first.function is not steps
     assert first.text == "print(total) -> pass"
@@ -98,8 +98,8 @@ def test_no_mutant_of_a_model_solution_survives(source):
     assert found
     for exercise_id, function in found.items():
         one = catalog.exercise(exercise_id)
-        count = len(list(mutants(function)))
-        if count == len(list(mutants(one.reference))):
+        count = len(list(mutants_of(function)))
+        if count == len(list(mutants_of(one.reference))):
             continue  # the same code, which is tried above
         survived = survey(one, function)
         assert not survived.survivors, str(survived)
@@ -109,7 +109,7 @@ def test_the_checks_that_ask_the_package_have_solutions_with_many_mutants():
     found = solutions(SOURCES[[source.stem[:2] for source in SOURCES].index("04")])
     for exercise_id in ("04.3", "04.4"):
         assert survey(catalog.exercise(exercise_id)).count < 5
-        assert len(list(mutants(found[exercise_id]))) >= 20
+        assert len(list(mutants_of(found[exercise_id]))) >= 20
 
 
 def test_the_command_names_survivors(capsys):

@@ -36,8 +36,8 @@ from d2lpart.building import Building
 from d2lpart.closed_form import bubble_formula
 from d2lpart.data_parallel import DataParallel
 from d2lpart.given import check_kind, check_number, check_whole
-from d2lpart.glyphs import glyphs
 from d2lpart.held import peak_held, whole
+from d2lpart.images import glyphs
 from d2lpart.layer_cost import LayerCost
 from d2lpart.recognition import recognize
 from d2lpart.repeats import undisturbed

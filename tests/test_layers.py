@@ -63,10 +63,10 @@ PURE = (
     "memory_formulas",
     "memory_forecast",
     "placement",
-    "lanes_svg",
-    "schedule_report",
-    "partition_report",
-    "split_report",
+    "svg",
+    "report_schedule",
+    "report_partition",
+    "report_split",
     "recognition",
     "standings",
     "building",
@@ -79,7 +79,7 @@ ORDER = (
     "checkup",
     "doctor",
     "saved",
-    "parts",
+    "layer_parts",
     "footprint",
     "account",
     "optimizer_state",
@@ -99,7 +99,7 @@ ORDER = (
     "transfer",
     "stage",
     "checks",
-    "charges",
+    "layer_charges",
     "layer_facts",
     "layer_fakes",
     "layer_times",
@@ -118,8 +118,8 @@ ORDER = (
     "copies",
     "tensor_parallel",
     "data_parallel",
-    "lenet",
-    "glyphs",
+    "convnet",
+    "images",
     "ways",
     "draw_page",
     "draw_lanes",
@@ -266,6 +266,18 @@ def undocumented(source: str) -> list[str]:
     return found
 
 
+def defined(source: str) -> set[str]:
+    """Return the functions, classes and values that a module defines, at its top."""
+    names: set[str] = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {part.id for part in targets if isinstance(part, ast.Name)}
+    return names
+
+
 def modules_after(statement: str) -> set[str]:
     """Return the packages that a fresh Python has loaded after it ran a statement."""
     code = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
@@ -324,11 +336,16 @@ def test_each_public_name_is_a_value_that_says_what_it_is() -> None:
     root = importlib.import_module(ROOT)
     assert len(root.__all__) == len(set(root.__all__))
     for name in root.__all__:
-        if name in SOURCES:  # loaded later, a module must not take its function's place
-            importlib.import_module(f"{ROOT}.{name}")
         value = getattr(root, name)
         assert not isinstance(value, types.ModuleType), f"{name} is a module: import its function"
         assert name == "SCHEDULES" or value.__doc__
+        assert name not in SOURCES, "loaded, the module would take the name's place"
+
+
+@EACH_MODULE
+def test_no_module_bears_a_name_that_it_defines(module: str) -> None:
+    own = module.rpartition(".")[2]
+    assert own not in defined(SOURCES[module]), f"whose is `import {own}`: rename one of the two"
 
 
 @EACH_MODULE
@@ -396,3 +413,8 @@ def test_missing_docstrings_are_named() -> None:
         "class A:\n    def b(self): pass\n    def _c(self): pass\ndef d(): pass\ndef _e(): pass"
     )
     assert undocumented(source) == ["the module", "A", "d", "A.b"]
+
+
+def test_what_a_module_defines_is_seen() -> None:
+    source = "import a\nb = 1\nc: int = 2\ndef d(): e = 3\nclass F:\n    g = 4"
+    assert defined(source) == {"b", "c", "d", "F"}

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from d2lpart.evenness import most_even
-from d2lpart.packing import Number, Packing, packing, packing_of_excess, windows
+from d2lpart.packing import Number, Packing, packing_of_excess, packing_of_work, windows
 from d2lpart.sweep import Reached, Refused, reach, under_cap
 
 SEEDS = range(300)
@@ -25,7 +25,7 @@ def random_packing(seed: int, cuts: bool = True) -> Packing:
     capacity = [rng.randint(max(memory), max(memory) + 2 * sum(memory) // p) for _ in range(p)]
     work = list(itertools.accumulate(costs, initial=0))
     rates = [rng.randint(1, 3) for _ in range(p)]
-    return packing(work, rates, between, windows([needs] * p, capacity))
+    return packing_of_work(work, rates, between, windows([needs] * p, capacity))
 
 
 def all_bounds(packed: Packing) -> list[list[int]]:
@@ -36,7 +36,7 @@ def all_bounds(packed: Packing) -> list[list[int]]:
 
 
 def test_a_load_by_hand() -> None:
-    packed = packing([0, 1, 3, 6], [1, 10], [0, 5, 7, 0], [[0] * 4] * 2)
+    packed = packing_of_work([0, 1, 3, 6], [1, 10], [0, 5, 7, 0], [[0] * 4] * 2)
     assert packed.loads([0, 1, 3]) == [1 + 5, 5 * 10 + 5]
     assert packed.loads([0, 2, 3]) == [3 + 7, 3 * 10 + 7]
     assert packed.least_total == 6 * 1 + 2 * 5
@@ -83,7 +83,7 @@ def test_rounding_is_within_what_is_said(seed: int, factor: int) -> None:
 
 
 def test_stages_share_what_is_equal() -> None:
-    packed = packing(list(range(1001)), [1] * 64, [0] * 1001, [[0] * 1001] * 64)
+    packed = packing_of_work(list(range(1001)), [1] * 64, [0] * 1001, [[0] * 1001] * 64)
     rough = packed.rough()
     for tables in (packed.enter, packed.lowest_leave, packed.latest, rough.leave):
         assert len({id(table) for table in tables}) == 1

@@ -9,7 +9,7 @@ import matplotlib.image
 import pytest
 
 from d2lpart.cli import main
-from d2lpart.course.cover import PICTURE, cover
+from d2lpart.course.cover import PICTURE, cover_comparison
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -40,14 +40,14 @@ def test_every_link_leads_to_a_file(target):
 
 def test_the_picture_is_the_one_that_the_package_draws():
     committed = matplotlib.image.imread(ROOT / PICTURE)
-    figure = cover().plot()
+    figure = cover_comparison().plot()
     width, height = figure.get_size_inches() * 110
     assert committed.shape[1] == pytest.approx(width, abs=2), "run make notebooks"
     assert committed.shape[0] == pytest.approx(height, abs=2), "run make notebooks"
 
 
 def test_the_picture_shows_what_its_description_says():
-    naive, one_f_one_b = cover().first, cover().second
+    naive, one_f_one_b = cover_comparison().first, cover_comparison().second
     assert naive.idle_fraction() == pytest.approx(3 / 4)
     assert one_f_one_b.makespan / naive.makespan == pytest.approx(1 / 3, abs=0.02)
 

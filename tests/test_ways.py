@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from d2lpart.convnet import NAMES, lenet
 from d2lpart.decoder import Decoder
-from d2lpart.glyphs import _digits, glyphs
-from d2lpart.lenet import NAMES, lenet
+from d2lpart.images import _digits, glyphs
 from d2lpart.profiler import profile
 from d2lpart.span import Link
 from d2lpart.ways import three_ways

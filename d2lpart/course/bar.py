@@ -34,7 +34,7 @@ def line(title: str, done: int, total: int, elapsed: float, limit: float) -> str
 
 
 @contextlib.contextmanager
-def bar(title: str, limit: float) -> Iterator[Show]:
+def bar_shown(title: str, limit: float) -> Iterator[Show]:
     """Yield the function that shows the line; the line is taken away at the end."""
     if os.environ.get("D2LPART_STATIC") == "1":
         yield lambda done, total, elapsed: None

@@ -31,7 +31,7 @@ class BuildError(RuntimeError):
     """A notebook could not be built; the text names its source, the cell and the error."""
 
 
-def build(target: Target) -> None:
+def build_notebook(target: Target) -> None:
     """Make one notebook: derive it, run it in its folder, and write it. Raises `BuildError`."""
     notebook = derive(target)
     target.file.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ def _build_all(paths: Sequence[Path], root: Path) -> Iterator[str]:
     for source in list(paths) or sources(root):
         for target in targets(source):
             start = time.perf_counter()
-            build(target)
+            build_notebook(target)
             yield f"{target.path}  {time.perf_counter() - start:.1f} s"
 
 

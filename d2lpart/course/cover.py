@@ -11,7 +11,7 @@ from d2lpart.timeline import Comparison
 PICTURE = Path("notebooks/figures/readme.png")
 
 
-def cover() -> Comparison:
+def cover_comparison() -> Comparison:
     """Return the two timelines: 4 ranks, 8 micro-batches, a backward twice as long as a forward."""
     naive, one_f_one_b = (build_schedule(name, 4, 8) for name in ("naive", "1f1b"))
     durations = {"F": 1.0, "B": 2.0}
@@ -20,5 +20,5 @@ def cover() -> Comparison:
 
 if __name__ == "__main__":
     PICTURE.parent.mkdir(exist_ok=True)
-    cover().plot().savefig(PICTURE, dpi=110, metadata={"Software": None})
+    cover_comparison().plot().savefig(PICTURE, dpi=110, metadata={"Software": None})
     print(PICTURE)

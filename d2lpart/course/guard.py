@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from d2lpart.course.alarm import TimeUp, time_limit
-from d2lpart.course.bar import Show, bar
+from d2lpart.course.bar import Show, bar_shown
 from d2lpart.course.checker import judge
 from d2lpart.course.child import ROOM, Say, can_fork, forked
 from d2lpart.course.exercise import Exercise
@@ -78,7 +78,7 @@ def guarded_judge(
 def _shown(exercise: Exercise, limit: float) -> Iterator[Show]:
     """Show progress: at once where the exercise says that it takes its time, else after a while."""
     after = PATIENCE if exercise.seconds is None else 0.0
-    with bar(exercise.id, limit) as show:
+    with bar_shown(exercise.id, limit) as show:
         yield lambda *noted: show(*noted) if noted[-1] >= after else None
 
 

@@ -50,7 +50,7 @@ class Mutant:
         return f"{self.before} -> {self.after}"
 
 
-def mutants(function: Callable[..., Any]) -> Iterator[Mutant]:
+def mutants_of(function: Callable[..., Any]) -> Iterator[Mutant]:
     """Yield each mutant of a function once; those whose text does not differ are left out.
 
     A mutant sees the globals of the original. Raises `OSError` for a function without source.

@@ -16,7 +16,7 @@ from d2lpart.course.catalog import exercise, exercises
 from d2lpart.course.checker import judge
 from d2lpart.course.child import Say, forked
 from d2lpart.course.exercise import Exercise
-from d2lpart.course.mutants import Mutant, mutants
+from d2lpart.course.mutants import Mutant, mutants_of
 from d2lpart.course.mutation_equivalents import EQUIVALENT
 
 EACH = 2.0
@@ -54,7 +54,7 @@ class Survey:
 
 def survey(one: Exercise, function: Callable[..., Any] | None = None) -> Survey:
     """Run the check on every mutant of the exercise's reference, or of another right function."""
-    found = list(mutants(function or one.reference))
+    found = list(mutants_of(function or one.reference))
     return Survey(one, len(found), [found[number] for number in _survivors(one, found)])
 
 

@@ -379,7 +379,7 @@ print(one_f_one_b.why(1, max(waits, key=lambda gap: gap.seconds)))
 #
 # Now try for yourself. Choose a schedule and its sizes, and ask any gap why it is there. (Without
 # controls you see the start; `schedule_report("zb-v", 4, 8, latency=0.5)` from
-# `d2lpart.schedule_report` answers for other values, and its `why(0)` for the longest gap.)
+# `d2lpart.report_schedule` answers for other values, and its `why(0)` for the longest gap.)
 
 # %%
 from d2lpart.widgets import schedule_explorer

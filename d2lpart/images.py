@@ -1,4 +1,4 @@
-"""`glyphs`: images of digits, drawn here and not downloaded, for a network to learn to read.
+"""Images of digits, drawn here and not downloaded, for a network to learn to read.
 
 Each is a digit of a 5 × 7 dot matrix, enlarged, moved a little, made lighter or darker, and covered
 with noise. They are easier than handwriting, and have its size, 28 × 28, and its ten classes.

@@ -1,4 +1,4 @@
-"""`partition_report`: what a cut costs: loads, memory, crossings, the step, and the best there is.
+"""What a cut costs: loads, memory, crossings, the step, and the best partition there is.
 
 It is what the partition editor shows, for those without widgets.
 """
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from d2lpart.lanes_svg import lanes_svg
 from d2lpart.orders import build_schedule
 from d2lpart.partitioning import Partition, PartitionError, partition
 from d2lpart.quantities import bytes_text
 from d2lpart.simulator import simulate
+from d2lpart.svg import lanes_svg
 from d2lpart.timeline import Timeline
 
 

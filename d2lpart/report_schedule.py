@@ -1,4 +1,4 @@
-"""`schedule_report`: what a schedule does with given sizes and times, and why each gap is there.
+"""What a schedule does with given sizes and times, and why each gap is there.
 
 It is what the schedule explorer shows, for those without widgets.
 """
@@ -7,10 +7,10 @@ import html
 from dataclasses import dataclass
 
 from d2lpart.explain import Gap
-from d2lpart.lanes_svg import lanes_svg
 from d2lpart.orders import build_schedule
 from d2lpart.simulator import simulate
 from d2lpart.span import Link
+from d2lpart.svg import lanes_svg
 from d2lpart.timeline import Timeline
 
 
