@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from d2lpart.amounts import count
 from d2lpart.orders import build_schedule
 from d2lpart.partitioning import Partition, PartitionError, partition
 from d2lpart.quantities import bytes_text
+from d2lpart.schedule import Schedule
 from d2lpart.simulator import simulate
 from d2lpart.svg import lanes_svg
 from d2lpart.timeline import Timeline
@@ -23,7 +25,7 @@ class PartitionReport:
     loads: of each stage, in seconds of forward (a backward takes twice that). memory: of each
     stage, in the unit given; empty where none was. capacity: of a stage, or None. crossing_bytes:
     over all cuts, forward and backward, for one micro-batch. best: the partition with the smallest
-    bottleneck within the capacity, None where no partition fits.
+    bottleneck within the capacity, None where no partition fits. schedule: of the predicted step.
     """
 
     partition: Partition
@@ -33,13 +35,12 @@ class PartitionReport:
     crossing_bytes: int
     best: Partition | None
     best_bottleneck: float
-    num_microbatches: int
+    schedule: Schedule
 
     @cached_property
     def timeline(self) -> Timeline:
-        """The predicted 1F1B step, messages free."""
-        schedule = build_schedule("1f1b", self.partition.num_stages, self.num_microbatches)
-        return simulate(schedule, [{"F": load, "B": 2 * load} for load in self.loads])
+        """The predicted step, messages free."""
+        return simulate(self.schedule, [dict.fromkeys("FIW", load) for load in self.loads])
 
     @property
     def too_full(self) -> list[int]:
@@ -70,7 +71,7 @@ class PartitionReport:
         rows.append(("crossings", crossings))
         rows.append(
             (
-                f"1F1B, {self.num_microbatches} micro-batches",
+                f"{self.schedule.name}, {count(self.schedule.num_microbatches, 'micro-batch')}",
                 f"{self.timeline.makespan:.4g} s, idle {self.timeline.idle_fraction():.1%}",
             )
         )
@@ -95,6 +96,7 @@ def partition_report(
     memory: Sequence[float] | None = None,
     capacity: float | None = None,
     boundary_bytes: int = 0,
+    schedule: str = "1f1b",
     num_microbatches: int = 8,
 ) -> PartitionReport:
     """Return what the partition `sizes` costs.
@@ -104,17 +106,20 @@ def partition_report(
         sizes: layers of each stage.
         memory, capacity: of each layer and of a stage, in one unit.
         boundary_bytes: of the activation that crosses a cut.
-        num_microbatches: of the predicted step.
+        schedule, num_microbatches: of the predicted step; a name of `SCHEDULES` that has one stage
+            a rank.
 
     Raises:
-        PartitionError: sizes that do not add up to the layers, or costs of another length.
+        PartitionError: sizes that do not add up to the layers, costs of another length, or a
+            schedule with more than one stage a rank.
+        ValueError: no schedule of that name or size.
 
     >>> partition_report([4, 4, 4, 4] + [1] * 8, [4, 4, 4], boundary_bytes=1000)
     sizes: 4 + 4 + 4
     loads: 16, 4, 4 s
     bottleneck: 16 s; the best is 8 s with 2 + 2 + 8
     crossings: 2, 4 kB a micro-batch, there and back
-    1F1B, 8 micro-batches: 384 s, idle 50.0%
+    1f1b, 8 micro-batches: 384 s, idle 50.0%
     """
     cut = Partition(sizes)
     loads = cut.loads(costs)
@@ -132,5 +137,15 @@ def partition_report(
         2 * cut.crossings * boundary_bytes,
         best,
         best.bottleneck(costs) if best else 0.0,
-        num_microbatches,
+        _one_stage_a_rank(schedule, cut.num_stages, num_microbatches),
     )
+
+
+def _one_stage_a_rank(name: str, num_stages: int, num_microbatches: int) -> Schedule:
+    schedule = build_schedule(name, num_stages, num_microbatches)
+    if schedule.num_stages != num_stages:
+        raise PartitionError(
+            f"{name!r} runs {schedule.num_stages} stages on {num_stages} ranks, and the partition "
+            f"has {num_stages}: choose an order with one stage a rank, such as '1f1b'"
+        )
+    return schedule

@@ -247,6 +247,7 @@ def partition_editor(
     memory: Sequence[float] | None = None,
     capacity: float | None = None,
     boundary_bytes: int = 0,
+    schedule: str = "1f1b",
     num_microbatches: int = 8,
 ) -> PartitionEditor:
     """Return an editor of a partition; the other arguments are those of `partition_report`.
@@ -261,6 +262,7 @@ def partition_editor(
         "memory": memory,
         "capacity": capacity,
         "boundary_bytes": boundary_bytes,
+        "schedule": schedule,
         "num_microbatches": num_microbatches,
     }
     return PartitionEditor(costs, start, options)

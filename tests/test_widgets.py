@@ -71,6 +71,32 @@ def test_a_partition_report_has_the_figures_of_the_package():
     assert "too full" in report._repr_html_()
 
 
+@pytest.mark.parametrize("name", sorted({*SCHEDULES} - {"zb-v"}))
+def test_a_partition_is_seen_under_every_order_with_one_stage_a_rank(name):
+    report = partition_report(COSTS, [2, 2, 8], schedule=name, num_microbatches=6)
+    expected = simulate(build_schedule(name, 3, 6), {"F": 8, "I": 8, "W": 8})
+    assert report.timeline == expected
+    step = f"{name}, 6 micro-batches: {expected.makespan:.4g} s"
+    assert step in repr(report)
+    assert step in repr(
+        widgets.partition_editor(COSTS, 3, sizes=[2, 2, 8], schedule=name, num_microbatches=6)
+    )
+
+
+def test_an_order_with_two_stages_a_rank_and_one_that_is_none_are_refused():
+    with pytest.raises(PartitionError, match=r"'zb-v' runs 6 stages on 3 ranks.* such as '1f1b'"):
+        widgets.partition_editor(COSTS, 3, schedule="zb-v")
+    with pytest.raises(ValueError, match="no schedule is called 'pipedream'"):
+        partition_report(COSTS, [4, 4, 4], schedule="pipedream")
+
+
+def test_an_editor_keeps_its_order_when_a_boundary_moves():
+    editor = widgets.partition_editor(COSTS, 3, schedule="gpipe", num_microbatches=2)
+    built(editor)["cut 0"].value = 2
+    assert editor.report.partition.sizes == (2, 6, 4)
+    assert editor.report.timeline.schedule == build_schedule("gpipe", 3, 2)
+
+
 def test_where_nothing_fits_the_report_says_so():
     report = partition_report(COSTS, [4, 4, 4], memory=[5] * 12, capacity=4)
     assert report.best is None
