@@ -348,6 +348,7 @@ def test_the_tables_of_steps_hold_everyone_or_the_reason():
         "shared-processes",
         "shared-threads",
         "shared-gil",
+        "shared-ours",
     ]
     assert len(resources.rows) == len(steps.FIELD)
     for table in (one, two, shared, resources):
@@ -356,7 +357,14 @@ def test_the_tables_of_steps_hold_everyone_or_the_reason():
 
 
 def test_the_bound_of_two_ranks():
-    assert measured().over_bound(steps.OURS[2], 2).middle == pytest.approx(1 / (9 / 8 / 2))
+    assert measured().over_bound(steps.OURS[2], 2) == pytest.approx([1 / (9 / 8 / 2)] * 2)
+
+
+def test_cores_that_share_make_the_bound_longer_while_both_work():
+    slow = turns(**{steps.PLAIN: 2.0, steps.CROWD: 2.9, steps.OURS[2]: 2.0})
+    found = steps.Measured(128, 8, [slow], {})
+    # of 9 slots of the bound both ranks work in 7, and those take 1.45 times as long
+    assert found.slowed() == pytest.approx([(7 * 1.45 + 2) / 9])
 
 
 def test_a_power_law_is_read_off_the_last_two_points():

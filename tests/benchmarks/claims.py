@@ -44,9 +44,17 @@ def speed(value: float) -> str:
 CLAIMS = (
     Claim("a step of one rank, over the plain loop", "step-ours-1f1b-1", "ratio_256", times),
     Claim("a step of two ranks, over the bound", "step-ours-1f1b-2", "ratio_256", times),
+    Claim(
+        "the same, over the bound on cores that share as these do",
+        "shared-ours",
+        "ratio_256",
+        times,
+    ),
     Claim("the same, `torch.distributed.pipelining`", "step-torch-1f1b-2", "ratio_256", times),
     Claim("the same, torchgpipe on the CPU", "step-torchgpipe-2", "ratio_256", times),
     Claim("the same, accelerate's device map", "step-accelerate-2", "ratio_256", times),
+    Claim("two plain loops in two processes, over one", "shared-processes", "ratio_256", times),
+    Claim("two threads over two processes (the GIL), width 128", "shared-gil", "ratio_128", times),
     Claim("the virtual clock, over the wall clock, less 1", "virtual-256", "error", error),
     Claim("random partitions missed by `partition`", "random-d2lpart", "missed", share),
     Claim("the same, DeepSpeed's rule", "random-DeepSpeed", "missed", share),
