@@ -1,6 +1,6 @@
 """A question that asks which layer goes to which device.
 
->>> q = Placing("99.q5", "Place 4 layers on 2 devices, layer-wise.", 4, 2,
+>>> q = Placing("99.q5", "Place 4 layers on 2 devices, in groups.", 4, 2,
 ...     judge_placement=lambda given: None if given == (0, 0, 1, 1) else "Keep neighbours.",
 ...     answer=(0, 0, 1, 1), explain="One crossing.")
 >>> q.check([0, 1, 0, 1])

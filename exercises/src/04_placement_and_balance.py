@@ -87,7 +87,7 @@ result = check("04.1", crossings)
 result
 
 # %% [markdown]
-# Twelve layers on three devices can be placed in 3¹² = 531,441 ways. How many crossings has a placement drawn by lot? Each of 11 pairs differs with probability 2/3. And how rare are the placements that are layer-wise partitions?
+# Twelve layers on three devices can be placed in 3¹² = 531,441 ways. How many crossings has a placement drawn by lot? Each of 11 pairs differs with probability 2/3. And how rare are the layer-based partitions among them?
 
 # %% tags=["nbval-check-output"]
 import random
@@ -95,7 +95,7 @@ import random
 count, rng = result.or_reference(), random.Random(0)
 drawn = [[rng.randrange(3) for _ in range(12)] for _ in range(2000)]
 print(f"mean of {len(drawn)}: {sum(map(count, drawn)) / len(drawn):.2f} crossings; expected {11 * 2 / 3:.2f}")
-print("layer-wise partitions among them:", sum(check_placement(p, 3).ok for p in drawn))
+print("layer-based partitions among them:", sum(check_placement(p, 3).ok for p in drawn))
 print(f"in all: {6 * len(list(combinations(range(11), 2)))} of {3**12:,}")
 
 # %% [markdown]

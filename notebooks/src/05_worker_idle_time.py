@@ -11,7 +11,7 @@
 # - name the reason of every blank in a timeline
 # - derive how much of the time $n$ workers are idle, and measure it on your own machine
 # - say what uneven stages, slow links and faster devices change about it, and what they do not
-# - tell the two bubbles apart that papers report
+# - tell apart the two bubbles that papers report
 #
 # Here are the four. Under the lanes stands what rank 1 waits for, blank by blank.
 
@@ -204,7 +204,7 @@ for n in ranks[1:]:
           f"{nobody / hand_overs * 1e6:6.0f} µs for each of {hand_overs} hand-overs")
 for gap in step.gaps(0):
     if gap.kind == "overhead":
-        print(f"of {n}, rank 0 has {gap.seconds * 1e6:.0f} µs of {gap.reason}")
+        print(f"with {n} ranks, rank 0 has {gap.seconds * 1e6:.0f} µs of {gap.reason}")
 
 # %% [markdown]
 # If this share is $w$, then idle/total is $1 - (1-w)/n$: the bound, and $w/n$ on top. More ranks
@@ -254,6 +254,7 @@ s, h = 2048, 5120
 forward = 10 * (24 * s * h**2 + 4 * s**2 * h) / 156e12
 links = {"no limit": float("inf"), "NVLink 3": 300e9, "PCIe 4": 31e9,
          "100 Gb/s network": 12.5e9, "1 Gb/s network": 0.125e9}  # bytes a second
+print(f"a message: {2 * s * h / 1e6:.0f} MB")
 for name, bandwidth in links.items():
     step = simulate(build_schedule("naive", 4, 1), {"F": forward, "B": 2 * forward},
                     Link(bandwidth=bandwidth), boundary_bytes=2 * s * h)
@@ -354,11 +355,17 @@ runs = {m: virtual(m) for m in (1, 2, 4, 16)}
 runs[4]
 
 # %% [markdown]
-# With 4 micro-batches ranks do work at the same time. All four counts, over the formula:
+# With 4 micro-batches ranks do work at the same time. All four counts, in numbers and over the
+# formula; *work* is what the four ranks compute together:
 
 # %%
-everywhere = range(1, 17)
 points = {m: run.idle_fraction() for m, run in runs.items()}
+for m, run in runs.items():
+    busy = sum(map(run.busy, range(4)))
+    print(f"m = {m:2}: idle {points[m]:5.1%}, work {busy * 1e3:6.1f} ms, "
+          f"step {run.makespan * 1e3:6.1f} ms")
+print(guess.against(100 * points[16]))
+everywhere = range(1, 17)
 draw.curves(
     everywhere,
     {"(p − 1)/(m + p − 1)": [3 / (m + 3) for m in everywhere],
@@ -370,21 +377,12 @@ draw.curves(
 
 # %% [markdown]
 # At $m = 1$ the point *must* lie on the line: the virtual clock places a naive step by the very rule
-# that the formula counts. Further right the naive 75% are left behind. But a smaller idle part is
-# not yet a shorter step, for micro-batches have a price of their own:
-
-# %%
-for m, run in runs.items():
-    busy = sum(map(run.busy, range(4)))
-    print(f"m = {m:2}: idle {run.idle_fraction():5.1%} (formula {3 / (m + 3):.1%}), "
-          f"work {busy * 1e3:6.1f} ms, step {run.makespan * 1e3:6.1f} ms")
-guess.against(100 * points[16])
-
-# %% [markdown]
-# Look at the column *work*. It should grow: each action has a fixed cost, and many small actions pay
-# it many times. The formula takes for granted that $m$ pieces are together as much work as the
-# whole, and that stages are even. Your table shows how far that holds here, and which $m$ gives the
-# shortest step.
+# that the formula counts. Further right the naive 75% are left behind.
+#
+# But a smaller idle part is not yet a shorter step. Look at the column *work*. It should grow: each
+# action has a fixed cost, and many small actions pay it many times. The formula takes for granted that
+# $m$ pieces are together as much work as the whole, and that stages are even. Your table shows how far
+# that holds here, and which $m$ gives the shortest step.
 #
 # ## Two bubbles
 #

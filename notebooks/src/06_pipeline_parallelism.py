@@ -37,9 +37,9 @@ naive.compare(zero)
 #
 # ## The bubble, once more
 #
-# Count in slots of one forward and one backward. The $p$ ranks are *even*: all their stages take the
-# same time. Each works in $m$ slots, one for each micro-batch. The last one begins $p-1$ forwards late,
-# and after its last backward $p-1$ backwards are still to come. So
+# Lesson 05 counts slots of one forward and one backward. The $p$ ranks are *even*: all their stages
+# take the same time. Each works in $m$ slots, and $p-1$ more stay blank: before the first forward of
+# the last rank, and after its last backward. So
 #
 # $$\text{idle/total} = \frac{p-1}{m+p-1}.$$
 #
@@ -101,7 +101,9 @@ question("06.q10")
 # ## GPipe against 1F1B
 #
 # `gpipe` runs all forwards, then all backwards. `1f1b` runs a few forwards ahead, and then one forward
-# and one backward in turn.
+# and one backward in turn. Both end empty, with one update. (The first 1F1B, PipeDream, never ran
+# empty: it updated after every micro-batch, and some gradients were of older weights. Here 1F1B is
+# what came of it, PipeDream-Flush.)
 
 # %% tags=["nbval-check-output"]
 gpipe, one_f_one_b = (simulate(build_schedule(name, 4, 8), even) for name in ("gpipe", "1f1b"))
@@ -121,15 +123,16 @@ question("06.q2")
 question("06.q3")
 
 # %% [markdown]
-# Here is 1F1B again. Under the lanes stands what each rank holds: it rises to 4, 3, 2 and 1, and stays.
-# (The notches are moments at which a backward lets one go, and the next forward takes its place.)
+# Here is 1F1B again. Under the lanes stands what each rank holds: it rises, and stays. (The notches are
+# moments at which a backward lets one go, and the next forward takes its place.)
 
 # %%
+for step in (one_f_one_b, gpipe):
+    held = ", ".join(f"{step.peak_in_flight(rank):g}" for rank in range(4))
+    print(f"{step.schedule.name:5} holds at most {held} on ranks 0 to 3")
 one_f_one_b.plot(memory=True)
 
 # %% [markdown]
-# Under GPipe each rank would rise to 8.
-#
 # Now in bytes, on your machine. A step reports how much each rank really held at most: the tensors
 # that autograd kept for the backward. Your guess first, with 16 micro-batches:
 
@@ -204,7 +207,7 @@ interleaved = simulate(build_schedule("interleaved", 4, 8, chunks=2), half)
 interleaved
 
 # %% [markdown]
-# In lesson 04 you called 12 layers dealt out to 3 devices *no* layer-wise partition: no rank has
+# In lesson 04 you called 12 layers dealt out to 3 devices *no* layer-based partition: no rank has
 # consecutive layers, and there are 11 crossings where 2 would do. That was right, and this is the other
 # side of it. Interleave 12 stages of one layer each over 3 ranks, and you have that very placement:
 
@@ -308,22 +311,20 @@ for name, step in results.items():
     t = step.timeline
     print(f"{name:12} step {1e3 * t.makespan:6.1f} ms  idle {t.idle_fraction():5.1%}  fullest rank "
           f"{max(step.peak_bytes) / 1e6:5.2f} MB  loss {step.loss:.5f}")
+print(guess.against(100 * results["zb-h1"].timeline.idle_fraction()))
 results["zb-h1"].timeline
 
 # %% [markdown]
 # All losses are the same: an order changes no result. The memory of ZB-H1 may surprise you. It holds $p$
 # micro-batches on *every* rank, also on those with two whole blocks, and from I to W it keeps gradients
-# as well. Your guess:
-
-# %%
-guess.against(100 * results["zb-h1"].timeline.idle_fraction())
-
-# %% [markdown]
+# as well.
+#
 # The zero-bubble orders idle less than 1F1B. Do they also take less time? Look at the column *step*
 # before you read on. Where it says no, look at what the split costs: I and W together may take longer
 # than one whole backward, for they are more calls, and gradients that are kept and read again. By how
 # much, here? All micro-batches are the same work, so I take the fastest of the 8, stage by stage, and
-# predict both steps from these times:
+# predict both steps from these times. The wider the layers, the less the split should count: the
+# products grow, the calls do not. So the second line is for a decoder twice as wide.
 
 # %%
 def fastest(result, kinds):
@@ -332,22 +333,13 @@ def fastest(result, kinds):
             for stage in range(4)]
 
 
-def split_against_whole(of):
+wide = Decoder(vocab_size=256, width=128, num_layers=6, num_heads=4, context=32)
+for of in (results, {name: run(name, 8, model=wide) for name in ("1f1b", "zb-h1")}):
     split, whole = fastest(of["zb-h1"], "FIW"), fastest(of["1f1b"], "FB")
     price = sum(s["I"] + s["W"] for s in split) / sum(s["B"] for s in whole)
     zb_h1 = simulate(build_schedule("zb-h1", 4, 8), split).makespan
     step = zb_h1 / simulate(build_schedule("1f1b", 4, 8), whole).makespan
     print(f"I and W take {price:.2f} times as long as B; the step of ZB-H1 {step:.2f} times that of 1F1B")
-
-
-split_against_whole(results)
-
-# %% [markdown]
-# The wider the layers, the less that should count: the products grow, the calls do not. Twice as wide:
-
-# %%
-wide = Decoder(vocab_size=256, width=128, num_layers=6, num_heads=4, context=32)
-split_against_whole({name: run(name, 8, model=wide) for name in ("1f1b", "zb-h1")})
 
 # %% [markdown]
 # The smaller bubble has to pay for the split first. With the wide layers of large models it does: on GPUs
@@ -464,7 +456,8 @@ builder
 # [06_pipeline_parallelism.ipynb](../exercises/06_pipeline_parallelism.ipynb).
 #
 # **Read on.** Huang et al., [GPipe](https://arxiv.org/abs/1811.06965), section 2, for micro-batches and
-# recomputing. Narayanan et al., [Megatron-LM](https://arxiv.org/abs/2104.04473), section 2.2, for 1F1B
-# and interleaving, section 3.4 for the size of a micro-batch. Qi et al.,
+# recomputing. Narayanan et al., [PipeDream-2BW](https://arxiv.org/abs/2006.09503), for PipeDream and its
+# flush, and [Megatron-LM](https://arxiv.org/abs/2104.04473), section 2.2, for 1F1B and interleaving,
+# section 3.4 for the size of a micro-batch. Qi et al.,
 # [Zero Bubble Pipeline Parallelism](https://arxiv.org/abs/2401.10241), for I and W (there B and W), H1,
 # H2 and V.
