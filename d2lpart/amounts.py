@@ -6,6 +6,8 @@ from fractions import Fraction
 from numbers import Integral, Rational, Real
 from typing import Any
 
+from d2lpart.quantities import count
+
 
 class PartitionError(ValueError):
     """A partition that cannot be: the message names the rule, the numbers and the remedy."""
@@ -101,15 +103,6 @@ def written(number: float | Fraction) -> str:
     if -(10**15) < number < 10**15 and number == int(number):
         return f"{int(number):,}"
     return f"{float(number):.6g}"
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number of things, in words.
-
-    >>> count(1, "layer"), count(3, "layer")
-    ('1 layer', '3 layers')
-    """
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def layers_in_words(layers: range) -> str:

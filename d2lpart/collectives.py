@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from d2lpart.hardware import as_device
+from d2lpart.quantities import count
 from d2lpart.span import Link
 from d2lpart.transfer import Place, send
 
@@ -127,7 +128,8 @@ class Group:
         """Raise unless there is one tensor for each rank."""
         if len(tensors) != len(self):
             raise ValueError(
-                f"{len(tensors)} tensors for {len(self)} ranks: a collective takes one from each"
+                f"{count(len(tensors), 'tensor')} for {count(len(self), 'rank')}: a collective "
+                f"takes one from each"
             )
 
 

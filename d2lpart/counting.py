@@ -15,6 +15,7 @@ from d2lpart.failures import Full
 from d2lpart.ledger import Ledgers
 from d2lpart.microbatch import Batch
 from d2lpart.optimizer_state import state_of
+from d2lpart.quantities import count
 from d2lpart.schedule import Schedule
 from d2lpart.stage import Stage
 
@@ -32,8 +33,8 @@ def check_capacity(capacity: Any, num_ranks: int) -> tuple[float, ...] | None:
         limits = list(capacity)
     if len(limits) != num_ranks:
         raise ValueError(
-            f"capacity has {len(limits)} numbers for {num_ranks} ranks: give one number of bytes "
-            f"for all ranks, or one a rank"
+            f"capacity has {count(len(limits), 'number')} for {count(num_ranks, 'rank')}: give one "
+            f"number of bytes for all ranks, or one a rank"
         )
     for rank, limit in enumerate(limits):
         if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from d2lpart.amounts import count
 from d2lpart.collectives import Group, all_reduce
 from d2lpart.copies import SplitResult, check_copyable
 from d2lpart.given import check_kind
 from d2lpart.microbatch import Batch, LossFunction, cross_entropy
 from d2lpart.models import listed
+from d2lpart.quantities import count
 
 AllReduce = Callable[[Group, Sequence[Tensor]], list[Tensor]]
 Gradients = list[Tensor | None]
@@ -135,8 +135,8 @@ class DataParallel(nn.Module):
         samples = inputs.shape[0] if inputs.dim() else 0
         if samples < len(self.group):
             raise ValueError(
-                f"{len(self.group)} replicas for {samples} samples: each replica needs at least "
-                f"one sample; use at most {count(max(samples, 1), 'replica')}"
+                f"{count(len(self.group), 'replica')} for {count(samples, 'sample')}: each replica "
+                f"needs at least one sample; use at most {count(max(samples, 1), 'replica')}"
             )
 
 

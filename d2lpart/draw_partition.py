@@ -20,6 +20,7 @@ from d2lpart.draw_page import (
 )
 from d2lpart.palette import VERMILLION
 from d2lpart.partitioning import Partition
+from d2lpart.quantities import count
 
 TINTS = ("#cfe6f7", "#e9f3fb")  # of layers in turn
 BAR = 0.72  # height of a bar; the next one is 1 further down
@@ -53,7 +54,8 @@ def partition_picture(
     labels = [str(layer) for layer in range(partition.num_layers)] if names is None else list(names)
     if len(labels) != partition.num_layers:
         raise ValueError(
-            f"{len(labels)} names for {partition.num_layers} layers: give each layer one name"
+            f"{count(len(labels), 'name')} for {count(partition.num_layers, 'layer')}: "
+            f"give each layer one name"
         )
     page = Page(width)
     if title:

@@ -17,7 +17,7 @@ from d2lpart.draw_page import (
 )
 from d2lpart.explain import Gap
 from d2lpart.palette import GREEN
-from d2lpart.quantities import seconds_text
+from d2lpart.quantities import count, seconds_text
 from d2lpart.timeline import Comparison, Timeline
 
 LETTERS = string.ascii_lowercase
@@ -110,7 +110,8 @@ def _reasons(page: Page, lanes: Lanes, idle: list[tuple[int, Gap]]) -> None:
         lines.append(f"{letter}  rank {rank}, {seconds_text(gap.seconds)}: {gap.reason}")
     rest = [pair[1].seconds for pair in idle if pair not in chosen]
     if rest:
-        gaps = f"{len(rest)} gap{'s' * (len(rest) > 1)}"
-        lines.append(f"too short for a letter: {gaps}, together {seconds_text(sum(rest))}")
+        lines.append(
+            f"too short for a letter: {count(len(rest), 'gap')}, together {seconds_text(sum(rest))}"
+        )
     page.columns(lines or ["no idle time"], 1 if len(lines) <= 4 else 2, SMALL)
     page.space(0.06)

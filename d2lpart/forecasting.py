@@ -8,7 +8,7 @@ from functools import cache
 from d2lpart.given import check_kind
 from d2lpart.layer_cost import SPLIT_F, LayerCost
 from d2lpart.partitioning import Partition
-from d2lpart.quantities import seconds_text
+from d2lpart.quantities import count, seconds_text
 from d2lpart.schedule import Action, Schedule, check_schedule
 from d2lpart.simulator import FREE, Links, simulate
 from d2lpart.timeline import Timeline
@@ -97,9 +97,10 @@ def matching(
     cut = partition if isinstance(partition, Partition) else Partition(partition)
     if cut.num_layers != len(costs) or cut.num_stages != schedule.num_stages:
         raise ValueError(
-            f"{len(costs)} costs, a partition of {cut.num_layers} layers into {cut.num_stages} "
-            f"stages, and a schedule of {schedule.num_stages} stages: give one cost a layer, and "
-            f"a schedule with as many stages as the partition"
+            f"{count(len(costs), 'cost')}, a partition of {count(cut.num_layers, 'layer')} into "
+            f"{count(cut.num_stages, 'stage')}, and a schedule of "
+            f"{count(schedule.num_stages, 'stage')}: give one cost a layer, and a schedule with "
+            f"as many stages as the partition"
         )
     return cut
 
@@ -152,7 +153,8 @@ def forecast_error(predicted: Timeline, *measured: Timeline) -> ForecastError:
     lengths = [timeline.makespan for timeline in measured]
     if len(clocks) != 1 or not statistics.median(lengths) > 0:
         raise ValueError(
-            f"{len(measured)} measured timelines, on the clocks {', '.join(clocks) or 'of none'}: "
-            f"give at least one, all on the same clock, and longer than 0 s"
+            f"{count(len(measured), 'measured timeline')}, on the clocks "
+            f"{', '.join(clocks) or 'of none'}: give at least one, all on the same clock, and "
+            f"longer than 0 s"
         )
     return ForecastError(predicted.makespan, statistics.median(lengths), len(measured), clocks[0])

@@ -10,6 +10,7 @@ from d2lpart import hardware
 from d2lpart.orders import build_schedule
 from d2lpart.partitioning import Partition, partition
 from d2lpart.profiler import compute_weights
+from d2lpart.quantities import count
 from d2lpart.schedule import Schedule
 from d2lpart.validation import validate
 
@@ -38,8 +39,8 @@ def _checked(sizes: Partition | Sequence[int], num_layers: int) -> Partition:
     checked = sizes if isinstance(sizes, Partition) else Partition(sizes)
     if checked.num_layers != num_layers:
         raise ValueError(
-            f"the partition {checked.sizes} is for {checked.num_layers} layers, but there are "
-            f"{num_layers}: the sizes must add up to the number of layers"
+            f"the partition {checked.sizes} is for {count(checked.num_layers, 'layer')}, but there "
+            f"are {num_layers}: the sizes must add up to the number of layers"
         )
     return checked
 

@@ -10,7 +10,7 @@ from math import inf
 
 from d2lpart.display import Drawable
 from d2lpart.given import check_kind, check_number
-from d2lpart.quantities import BYTE_UNITS, bytes_text
+from d2lpart.quantities import BYTE_UNITS, bytes_text, count
 
 ITEMS = ("weights", "gradients", "optimizer", "activations")
 SOURCES = ("computed", "measured")
@@ -115,7 +115,8 @@ class Ledgers(Drawable, Sequence[Ledger]):
             )
         if limits is not None and len(limits) != len(own):
             raise ValueError(
-                f"{len(limits)} capacities for {len(own)} ranks: give one capacity a rank"
+                f"{count(len(limits), 'capacity')} for {count(len(own), 'rank')}: give one "
+                "capacity a rank"
             )
         object.__setattr__(self, "ranks", own)
         object.__setattr__(self, "capacity", limits)
@@ -165,9 +166,9 @@ class Ledgers(Drawable, Sequence[Ledger]):
         limits = self.capacity if self.capacity and min(self.capacity) < inf else None
         head = "".join(f"{word:>11}" for word in ("weights", "gradients", "optimizer"))
         head += f"{'activations':>12}{'total':>11}" + f"{'capacity':>11}" * (limits is not None)
-        number = f"{len(self)} ledger{'s' * (len(self) > 1)}"
         lines = [
-            f"{number}, {self.source}, in {name} (1 {name} = {scale / binary:.3f} {binary_name})",
+            f"{count(len(self), 'ledger')}, {self.source}, in {name} "
+            f"(1 {name} = {scale / binary:.3f} {binary_name})",
             f"{'':<{wide}}{head}",
         ]
         for rank, ledger in enumerate(self.ranks):
@@ -195,7 +196,8 @@ class LedgerComparison(Drawable):
     def __post_init__(self) -> None:
         if len(self.first) != len(self.second):
             raise ValueError(
-                f"{len(self.first)} ranks and {len(self.second)}: compare ledgers of equally many"
+                f"{count(len(self.first), 'rank')} and {len(self.second)}: compare ledgers of "
+                "equally many"
             )
 
     @property

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from d2lpart.given import check_kind, check_whole
 from d2lpart.held import StageBytes, peak_held, whole
 from d2lpart.ledger import Ledger
+from d2lpart.quantities import count
 from d2lpart.schedule import Schedule, check_schedule
 
 RECOMPUTE = ("none", "selective", "full")
@@ -169,8 +170,8 @@ def decoder_ledger(
     num_stages = 1 if schedule is None else schedule.num_stages
     if shape.num_layers % num_stages:
         raise ValueError(
-            f"{shape.num_layers} layers for {num_stages} stages: the formulas are for equal "
-            f"stages; use a number of stages that divides the layers, or predict_memory"
+            f"{count(shape.num_layers, 'layer')} for {count(num_stages, 'stage')}: the formulas "
+            f"are for equal stages; use a number that divides the layers, or predict_memory"
         )
     layer = partial(
         layer_activations, shape, microbatch, tensor=tensor, sequence_parallel=sequence_parallel

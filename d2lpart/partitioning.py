@@ -9,7 +9,6 @@ from typing import Any
 
 from d2lpart.amounts import (
     PartitionError,
-    count,
     exact_amounts,
     layers_in_words,
     listed,
@@ -19,6 +18,7 @@ from d2lpart.amounts import (
 from d2lpart.display import Drawable
 from d2lpart.optimum import best_bounds
 from d2lpart.partition_problem import as_packing
+from d2lpart.quantities import count
 from d2lpart.schedule import Schedule
 
 __all__ = ["Partition", "PartitionError", "partition"]

@@ -7,7 +7,8 @@ from itertools import groupby, pairwise
 from numbers import Integral
 from typing import Any
 
-from d2lpart.amounts import PartitionError, count, layers_in_words, whole_number
+from d2lpart.amounts import PartitionError, layers_in_words, whole_number
+from d2lpart.quantities import count
 
 SHOWN = 6  # layers or devices named in one sentence; the others are counted
 

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from d2lpart.given import check_whole
 from d2lpart.hardware import as_device, threads_per_rank
 from d2lpart.layer_charges import Charge, charges
 from d2lpart.layer_cost import SPLIT_F, LayerCost, Quartiles
@@ -17,6 +18,7 @@ from d2lpart.layer_fakes import fake, without_numbers
 from d2lpart.layer_times import Chain, Times
 from d2lpart.microbatch import Batch, LossFunction, cross_entropy
 from d2lpart.models import listed
+from d2lpart.quantities import count
 from d2lpart.transfer import Place
 
 
@@ -129,9 +131,8 @@ def _check(sample: object, targets: object, loss_fn: object, **counts: object) -
         raise ValueError(
             "loss_fn is given, but no targets: the loss is timed on both; pass targets=, too"
         )
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name} is {count!r}: give a whole number, at least 1")
+    for name, number in counts.items():
+        check_whole(name, number)
 
 
 def _wants(layers: Sequence[nn.Module]) -> list[bool]:
@@ -197,7 +198,7 @@ def _quartiles(seconds: Sequence[float]) -> Quartiles:
 
 
 def _words(device: torch.device, runs: int, threads: int) -> str:
-    at_once = f" with {threads} thread{'s' * (threads > 1)}" if device.type == "cpu" else ""
+    at_once = f" with {count(threads, 'thread')}" if device.type == "cpu" else ""
     return f"measured on {device}{at_once}, median of {runs} runs"
 
 

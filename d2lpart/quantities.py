@@ -1,4 +1,4 @@
-"""Sizes, times and rates as people write them, read and written: 80GB, 40GiB, 10us, 156TFLOP/s."""
+"""Sizes, times, rates and counts as people write them: 80GB, 40GiB, 10us, 156TFLOP/s, 3 layers."""
 
 import math
 import re
@@ -91,6 +91,19 @@ def _number(name: str, text: str, units: _Units, such_as: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{name} is {text!r}: give a number, such as {such_as}")
     return number
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number of things, in the plural where it is not one.
+
+    >>> count(1, "layer"), count(3, "layer"), count(2, "micro-batch"), count(0, "capacity")
+    ('1 layer', '3 layers', '2 micro-batches', '0 capacities')
+    """
+    if number == 1:
+        return f"1 {noun}"
+    if noun.endswith("ity"):
+        return f"{number} {noun[:-1]}ies"
+    return f"{number} {noun}{'es' if noun.endswith('ch') else 's'}"
 
 
 def seconds_text(seconds: float) -> str:

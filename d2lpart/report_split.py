@@ -4,11 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from d2lpart.amounts import count
 from d2lpart.layer_cost import LayerCost
 from d2lpart.ledger import Ledgers
 from d2lpart.partitioning import Partition
-from d2lpart.quantities import bytes_text, seconds_text
+from d2lpart.quantities import bytes_text, count, seconds_text
 from d2lpart.schedule import Schedule
 from d2lpart.span import Link
 from d2lpart.timeline import Timeline
@@ -90,7 +89,7 @@ class SplitReport:
             [
                 f"{self.model}: {count(len(self.costs), 'layer')}, "
                 f"{self.parameters:,} parameters, {self.precision}",
-                f"{self.schedule.name} on {count(ranks, 'rank')}, {m} micro-batches of "
+                f"{self.schedule.name} on {count(ranks, 'rank')}, {count(m, 'micro-batch')} of "
                 f"{self.microbatch.samples} x {self.microbatch.positions} tokens",
                 f"seconds: {self.source}",
                 "",

@@ -12,6 +12,7 @@ from operator import index
 from typing import Any, NamedTuple
 
 from d2lpart.given import check_kind
+from d2lpart.quantities import count
 
 KINDS = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
 _READABLE = re.compile(rf"(\d+)([{''.join(KINDS)}])(\d+)")
@@ -156,8 +157,7 @@ class Schedule:
     def __str__(self) -> str:
         sizes = [(self.num_ranks, "rank"), (self.num_stages, "stage")]
         sizes.append((self.num_microbatches, "micro-batch"))
-        plural = {"rank": "s", "stage": "s", "micro-batch": "es"}
-        counts = ", ".join(f"{n} {word}{plural[word] if n != 1 else ''}" for n, word in sizes)
+        counts = ", ".join(count(number, noun) for number, noun in sizes)
         lines = [f"rank {r}: {' '.join(map(str, order))}" for r, order in enumerate(self.orders)]
         return "\n".join([f"{self.name}: {counts}", *lines])
 

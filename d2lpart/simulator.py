@@ -11,6 +11,7 @@ from typing import Any
 from d2lpart import wires
 from d2lpart.columns import Columns, Messages
 from d2lpart.program import Program, compiled
+from d2lpart.quantities import count
 from d2lpart.schedule import KINDS, Action, Schedule
 from d2lpart.span import Link
 from d2lpart.timeline import Timeline
@@ -80,9 +81,9 @@ def _place(
 
     No message waits for another one, so any order of execution will do.
     """
-    count = len(program.actions)
+    total = len(program.actions)
     source, before = program.source, program.before
-    starts, ends, arrived = [0.0] * count, [0.0] * (count + 1), [0.0] * count
+    starts, ends, arrived = [0.0] * total, [0.0] * (total + 1), [0.0] * total
     for number in program.order:
         start = ends[before[number]]
         arrived[number] = there = ends[source[number]] + delays[number]
@@ -142,8 +143,8 @@ def _seconds(durations: Durations, schedule: Schedule, program: Program) -> list
         )
     if len(durations) != schedule.num_stages:
         raise ValueError(
-            f"durations for {len(durations)} stages, but the schedule has {schedule.num_stages}: "
-            f"give one mapping for each stage, or one for all"
+            f"durations for {count(len(durations), 'stage')}, but the schedule has "
+            f"{schedule.num_stages}: give one mapping for each stage, or one for all"
         )
     kinds = {program.actions[number].kind for number in program.sample.values()}
     by_stage = [_complete(own, kinds, stage) for stage, own in enumerate(durations)]
@@ -177,11 +178,11 @@ def _checked(seconds: Any, what: str) -> float:
 
 def _sizes(boundary_bytes: Sizes, schedule: Schedule, program: Program) -> list[int]:
     """Return for each action the bytes of the message that it waits for; 0 where there is none."""
-    actions, count = program.actions, len(program.actions)
+    actions, total = program.actions, len(program.actions)
     if callable(boundary_bytes):
-        own = [0] * count
+        own = [0] * total
         for number in program.order:
-            if program.source[number] < count:
+            if program.source[number] < total:
                 maker = actions[program.source[number]]
                 own[number] = _whole(boundary_bytes(maker), f"the message of {maker}")
         return own
@@ -190,13 +191,13 @@ def _sizes(boundary_bytes: Sizes, schedule: Schedule, program: Program) -> list[
     given: Any = boundary_bytes if one_each else [boundary_bytes] * cuts
     if len(given) != cuts:
         raise ValueError(
-            f"{len(given)} sizes in boundary_bytes, but the schedule has {cuts} cuts: give one "
-            f"size for each cut, or one for all"
+            f"{count(len(given), 'size')} in boundary_bytes, but the schedule has "
+            f"{count(cuts, 'cut')}: give one size for each cut, or one for all"
         )
     sizes = [_whole(size, f"the message over cut {cut}") for cut, size in enumerate(given)]
     table = [0] * len(program.ranks)
     for code, number in program.sample.items():
-        if program.source[number] < count:
+        if program.source[number] < total:
             cut = min(actions[number].stage, actions[program.source[number]].stage)
             table[code] = sizes[cut]
     return [table[code] for code in program.codes]

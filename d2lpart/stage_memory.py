@@ -18,6 +18,7 @@ from d2lpart.held import StageBytes, peak_held
 from d2lpart.optimum import best_bounds
 from d2lpart.orders import build_schedule
 from d2lpart.packing import Packing, Table, packing_of_excess, windows
+from d2lpart.quantities import count
 from d2lpart.schedule import Schedule, ScheduleError
 from d2lpart.sweep import Refused, reach
 from d2lpart.validation import validate
@@ -49,8 +50,7 @@ class StageMemory(NamedTuple):
 
     def held_in_words(self, stage: int) -> str:
         """Return what a need depends on, to be put after it."""
-        held = self.held[stage]
-        words = f" with {held} micro-batch{'es' if held != 1 else ''} held"
+        words = f" with {count(self.held[stage], 'micro-batch')} held"
         return words if self.schedule_matters else ""
 
     def fewer_in_words(self) -> str:
@@ -125,8 +125,8 @@ def _named(name: Any, num_stages: int, num_microbatches: int | None) -> Schedule
         raise PartitionError(f"schedule is unusable: {error}") from None
     if schedule.num_stages != num_stages:
         raise PartitionError(
-            f"{name!r} has {schedule.num_stages} stages on {num_stages} ranks, num_stages is "
-            f"{num_stages}: give the schedule itself, as build_schedule makes it"
+            f"{name!r} has {schedule.num_stages} stages on {count(num_stages, 'rank')}, "
+            f"num_stages is {num_stages}: give the schedule itself, as build_schedule makes it"
         )
     return schedule
 

@@ -15,7 +15,7 @@ from d2lpart.columns import Columns
 from d2lpart.display import Drawable, staircase
 from d2lpart.given import check_kind
 from d2lpart.occupancy import Occupancy, Times
-from d2lpart.quantities import seconds_text
+from d2lpart.quantities import count, seconds_text
 from d2lpart.schedule import Action, Schedule, check_schedule
 from d2lpart.span import Span, Transfer, by_time, check_spans
 
@@ -191,9 +191,9 @@ class Timeline(Occupancy, Drawable):
     def headline(self) -> str:
         """Say in one line what was run, on which clock, and how much of it was idle."""
         m = self.schedule.num_microbatches
-        ranks = f"{self.num_ranks} rank{'s' * (self.num_ranks != 1)}"
+        sizes = f"{count(self.num_ranks, 'rank')}, {count(m, 'micro-batch')}"
         return (
-            f"{self.schedule.name}, {ranks}, {m} micro-batch{'es' * (m != 1)}, {self.clock} clock: "
+            f"{self.schedule.name}, {sizes}, {self.clock} clock: "
             f"step {seconds_text(self.makespan)}, idle {self.idle_fraction():.1%} (idle/total)"
         )
 

@@ -106,9 +106,9 @@ def test_ledgers_that_do_not_go_together_are_refused():
         Ledgers([])
     with pytest.raises(ValueError, match="2 ledgers from 2 sources"):
         Ledgers([Ledger(1), Ledger(1, source="measured")])
-    with pytest.raises(ValueError, match="3 capacities for 1 ranks"):
+    with pytest.raises(ValueError, match="3 capacities for 1 rank: "):
         ledgers(1, capacity=[1, 2, 3])
-    with pytest.raises(ValueError, match="1 ranks and 2"):
+    with pytest.raises(ValueError, match="1 rank and 2"):
         ledgers(1).compare(ledgers(1, 2))
     with pytest.raises(ValueError, match="1 names for 2 ledgers"):
         ledgers(1, 2).plot(names=["one"])

@@ -405,7 +405,7 @@ def test_no_limit_counts():
         (math.nan, "rank 0 is nan"),
         ([10**9, True], "rank 1 is True"),
         ([10**9, "much"], "rank 1 is 'much'"),
-        ([10**9], "1 numbers for 2 ranks"),
+        ([10**9], "1 number for 2 ranks"),
         ("1 GB", "rank 0 is '1 GB'"),
     ],
 )

@@ -257,11 +257,11 @@ def test_a_size_is_a_whole_number_of_bytes(size):
             simulate(schedule, even, boundary_bytes=sizes)
 
 
-@pytest.mark.parametrize(("sizes", "count"), [([], 0), ([1], 1), ([1, 2, 3], 3)])
-def test_there_is_one_size_for_each_cut(sizes, count):
-    message = (
-        f"{count} sizes in boundary_bytes, but the schedule has 2 cuts: give one size for each"
-    )
+@pytest.mark.parametrize(
+    ("sizes", "told"), [([], "0 sizes"), ([1], "1 size"), ([1, 2, 3], "3 sizes")]
+)
+def test_there_is_one_size_for_each_cut(sizes, told):
+    message = f"{told} in boundary_bytes, but the schedule has 2 cuts: give one size for each"
     with pytest.raises(ValueError, match=message):
         simulate(build_schedule("naive", 3, 1), {"F": 1, "B": 2}, boundary_bytes=sizes)
 
@@ -360,7 +360,7 @@ def test_numbers_of_numpy_become_plain_ones():
         ({}, "stage 0 has no duration for F and B: the schedule runs F, B"),
         ({"F": 1, "I": 1}, "stage 0 has no duration for B"),
         ([EVEN, {"B": 2}], "stage 1 has no duration for F"),
-        ([EVEN], "durations for 1 stages, but the schedule has 2: give one mapping for each"),
+        ([EVEN], "durations for 1 stage, but the schedule has 2: give one mapping for each"),
         ([EVEN] * 3, "durations for 3 stages, but the schedule has 2"),
         (1.5, "durations is 1.5: give seconds by kind, such as {'F': 1, 'B': 2}"),
         (None, "durations is None: give seconds by kind"),
