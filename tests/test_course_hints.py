@@ -137,6 +137,13 @@ def test_no_guess_runs_on_and_nothing_is_written():
     assert load() == {}
 
 
+def test_a_guess_may_be_text_and_a_part_is_noticed():
+    assert Guess(PREDICTION, "75 %").against(75)
+    assert Guess(PREDICTION, "3/4").against(75)
+    assert "Noted: 0.75 % (a part of 0.75 would be 75 %)" in repr(Guess(PREDICTION, 0.75))
+    assert "would be" not in repr(Guess(PREDICTION, 75))
+
+
 @pytest.mark.parametrize("guess", ["much", float("nan"), float("inf"), True, [1]])
 def test_a_guess_is_a_number(guess):
     with pytest.raises(ValueError, match=r"99\.p1: your guess is .*; write one number in %"):

@@ -10,12 +10,13 @@ Not yet. b) 0B0 stands before d) 1B0. The loss is behind stage 1, so its backwar
 Right. Forward through the stages, and back.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
 from d2lpart.course.feedback import Explanation, Feedback, explain
 from d2lpart.course.questions import BaseQuestion
+from d2lpart.course.reading import letters
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,11 +78,8 @@ class Ordering(BaseQuestion):
         return Feedback(self.id, False, f"{fact} {why}".rstrip())
 
     def _read(self, answer: object) -> list[str] | None:
-        if not isinstance(answer, Iterable):
-            return None
-        parts = [str(part).strip().lower() for part in answer]
-        order = [part for part in parts if part not in ("", ",", ">", "-")]
-        return order if sorted(order) == sorted(self.items) else None
+        order = letters(answer, self.items)
+        return order if order and sorted(order) == sorted(self.items) else None
 
     def lines(self) -> list[str]:
         """Return what is given, as lines of plain text."""

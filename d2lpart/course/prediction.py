@@ -11,10 +11,10 @@ You said 25 %; it is 75.2 %, 50.2 points more. That is the part in which a rank 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
 
 from d2lpart.course.feedback import Explanation, Feedback, explain, inline_html
 from d2lpart.course.progress_store import record
+from d2lpart.course.reading import number
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,17 @@ class Guess:
     Raises `ValueError` for a guess that is no finite number.
     """
 
-    def __init__(self, prediction: Prediction, guess: float | None) -> None:
-        self.prediction, self.value = prediction, guess
+    def __init__(self, prediction: Prediction, guess: float | str | None) -> None:
+        self.prediction = prediction
+        self.value = number(guess, prediction.unit)
         if guess is None:
             return
-        if isinstance(guess, bool) or not isinstance(guess, int | float) or not isfinite(guess):
+        if self.value is None:
             raise ValueError(
                 f"{prediction.id}: your guess is {guess!r}; write one number"
                 + (f" in {prediction.unit}" if prediction.unit else "")
             )
-        record(prediction.id, "guessed", guess=guess)
+        record(prediction.id, "guessed", guess=self.value)
 
     def __repr__(self) -> str:
         if self.value is None:
@@ -63,6 +64,8 @@ class Guess:
                 f"None and run this cell again; or run on."
             )
         noted = self.prediction.amount(self.value)
+        if self.prediction.unit == "%" and 0 < self.value < 1:
+            noted += f" (a part of {self.value:g} would be {100 * self.value:g} %)"
         return f"{self.prediction.id} Noted: {noted}. Run on; the measurement answers it."
 
     def _repr_html_(self) -> str:
@@ -74,15 +77,15 @@ class Guess:
         The feedback is true when the guess was near. A wrong guess is no failure: strict mode does
         not mind it.
         """
-        number, what = float(value), self.prediction
+        found, what = float(value), self.prediction
         after = explain(what.lesson)
         if self.value is None:
-            text = f"It is {what.amount(number)}. You had noted no guess. {after}".rstrip()
+            text = f"It is {what.amount(found)}. You had noted no guess. {after}".rstrip()
             return Feedback(what.id, False, text, understood=False)
-        off = self.value - number
+        off = self.value - found
         near = abs(off) <= what.tolerance
-        record(what.id, "measured", value=number, near=near)
-        said = f"You said {what.amount(self.value)}; it is {what.amount(number)}"
+        record(what.id, "measured", value=found, near=near)
+        said = f"You said {what.amount(self.value)}; it is {what.amount(found)}"
         if near:
             return Feedback(what.id, True, f"{said}. {after}".rstrip())
         amount = f"{abs(off):.4g} points" if what.unit == "%" else what.amount(abs(off))
@@ -93,7 +96,7 @@ class Guess:
 
     def _idea(self) -> str:
         assert self.value is not None
-        for number, sentence in self.prediction.ideas:
-            if abs(self.value - number) <= self.prediction.tolerance:
+        for wrong, sentence in self.prediction.ideas:
+            if abs(self.value - wrong) <= self.prediction.tolerance:
                 return explain(sentence)
         return ""

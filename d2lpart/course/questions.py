@@ -22,15 +22,15 @@ import html
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from fractions import Fraction
 from itertools import pairwise
-from math import isfinite
 from typing import ClassVar, NamedTuple
 
 from d2lpart.course import widget
 from d2lpart.course.feedback import Explanation, Feedback, explain, inline_html
 from d2lpart.course.hints import check_hints, hints_html
 from d2lpart.course.progress_store import record
+from d2lpart.course.reading import number as read_number
+from d2lpart.course.reading import one_of
 
 
 class Option(NamedTuple):
@@ -138,8 +138,8 @@ class Question(BaseQuestion):
             raise ValueError(f"{self.id}: the answer {self.answer!r} is none of the options {keys}")
 
     def judge(self, answer: object) -> Feedback:
-        key = str(answer).strip().lower()
-        if key not in self.options:
+        key = one_of(answer, {key: option.text for key, option in self.options.items()})
+        if key is None:
             keys = ", ".join(self.options)
             return Feedback(self.id, False, f"{self.id}: answer with one of {keys}", False)
         return Feedback(self.id, key == self.answer, explain(self.options[key].why))
@@ -200,7 +200,7 @@ class NumberQuestion(BaseQuestion):
         return all(b - a > self._room() for a, b in pairwise(numbers))
 
     def judge(self, answer: object) -> Feedback:
-        number = _number(answer, self.unit)
+        number = read_number(answer, self.unit)
         if number is None:
             return Feedback(self.id, False, f"{self.id}: answer with {self._form()}", False)
         if self._near(number, self.value()):
@@ -208,15 +208,22 @@ class NumberQuestion(BaseQuestion):
         return Feedback(self.id, False, self._why_wrong(number))
 
     def _why_wrong(self, number: float) -> str:
-        if self.unit == "%" and 0 < abs(number) <= 1 and self._near(100 * number, self.value()):
-            return f"Give it in %: {number:g} is {100 * number:g} %."
-        for wrong, sentence in self.misconceptions:
-            if self._near(number, wrong() if callable(wrong) else wrong):
-                return explain(sentence)
+        if idea := self._idea(number):
+            return idea
+        if self.unit == "%" and 0 < abs(number) <= 1:  # a fraction, as it seems
+            percent, idea = 100 * number, self._idea(100 * number)
+            if idea or self._near(percent, self.value()):
+                return f"Give it in %: {number:g} is {percent:g} %. {idea}".rstrip()
         side = "small" if number < self.value() else "large"
         amount = f"{number:g} {self.unit}".rstrip()
         more = explain(self.otherwise, number) if callable(self.otherwise) else self.otherwise
         return f"{amount} is too {side}. {more}".rstrip()
+
+    def _idea(self, number: float) -> str:
+        for wrong, sentence in self.misconceptions:
+            if self._near(number, wrong() if callable(wrong) else wrong):
+                return explain(sentence)
+        return ""
 
     def _near(self, number: float, target: float) -> bool:
         return abs(number - target) <= self._room() + 1e-9 * abs(target)
@@ -238,13 +245,3 @@ class NumberQuestion(BaseQuestion):
 
     def example(self) -> str:
         return "12.5" if not self.judge(12.5).ok else "30"  # gives nothing away
-
-
-def _number(answer: object, unit: str) -> float | None:
-    """Read a number, or the text of one ("75", "75 %", "3/4"); None if it is not a finite one."""
-    text = str(answer).strip().removesuffix(unit).replace(" ", "").replace("_", "")
-    try:
-        number = float(Fraction(text)) if "/" in text else float(text)
-    except (ValueError, ZeroDivisionError, OverflowError):
-        return None
-    return number if isfinite(number) else None

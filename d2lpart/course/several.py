@@ -11,11 +11,12 @@ Not yet. c) Each stage keeps its own. One more is to be found.
 Right. a) The next stage computes with them. b) The stage before needs them.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from d2lpart.course.feedback import Feedback, explain
 from d2lpart.course.questions import BaseQuestion, Option
+from d2lpart.course.reading import letters
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,12 +62,8 @@ class Several(BaseQuestion):
         return Feedback(self.id, False, " ".join(parts))
 
     def _read(self, answer: object) -> set[str] | None:
-        if isinstance(answer, Iterable):
-            parts = [str(part).strip().lower() for part in answer]
-            picked = {part for part in parts if part not in ("", ",")}
-            if picked and picked <= set(self.options):
-                return picked
-        return None
+        picked = letters(answer, self.options)
+        return None if picked is None else set(picked)
 
     def _why(self, keys: Collection[str]) -> str:
         return " ".join(

@@ -1,0 +1,114 @@
+"""How an answer is read: letters in any dress, and numbers with units, separators and fractions.
+
+Whoever types "(b).", "1,024 kB" or "3/4" has answered; only what cannot be told is sent back.
+
+>>> letters("a) and c)", "abc"), letters("C -> A -> B", "abc"), letters("a, e", "abc")
+(['a', 'c'], ['c', 'a', 'b'], None)
+>>> number("1,024 kB", "MB"), number("−2", "s"), number("3/4", "%"), number("many", "%")
+(1.024, -2.0, 75.0, None)
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from math import isfinite
+
+from d2lpart.quantities import nbytes, seconds
+
+_DRESS = " \t\n()[].,:;'\"`*"
+_YES_AND_NO = {"t": "true", "yes": "true", "y": "true", "f": "false", "no": "false", "n": "false"}
+_LINKS = re.compile(r"\b(?:and|then|before)\b|[\W_]+")
+_SIGNS = str.maketrans({"−": "-", "–": "-", "⁄": "/", "½": "1/2", "¼": "1/4", "¾": "3/4"})
+_ABOUT = re.compile(r"^(?:about|around|roughly|ca\.?|[~≈=])\s*", re.IGNORECASE)
+_POWER = re.compile(r"\s*[x×·*]\s*10\s*(?:\^|\*\*)\s*")
+_FIGURE = r"[+-]?(?:\d[\d,_'’\s]*)?(?:\.\d*)?(?:[eE][+-]?\d+)?"
+_WRITTEN = re.compile(rf"({_FIGURE})(?:\s*/\s*({_FIGURE}))?\s*([^\d\s/.,].*?)?\.?")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?(?:[eE].*)?")
+_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+_PERCENT = ("%", "percent", "per cent", "pct")
+
+
+def one_of(answer: object, options: Mapping[str, str]) -> str | None:
+    """Return the key of the option that is meant, by its letter, its text or both; None if none.
+
+    >>> one_of("(B)", {"a": "1 s", "b": "4 s"}), one_of("b) 4 s", {"a": "1 s", "b": "4 s"})
+    ('b', 'b')
+    """
+    if not isinstance(answer, str | int):
+        return None
+    said = re.sub(r"^(?:option|answer)\b", "", _bare(str(answer)))
+    named = {_bare(key): key for key in options}
+    named |= {_bare(text): key for key, text in options.items() if _bare(text) not in named}
+    named |= {_bare(f"{key}) {text}"): key for key, text in options.items()}
+    return named.get(_bare(said)) or named.get(_YES_AND_NO.get(_bare(said), ""))
+
+
+def letters(answer: object, keys: Collection[str]) -> list[str] | None:
+    """Return the letters of an answer in their order; None if it holds anything else, or nothing.
+
+    Signs between them, brackets and the words "and", "then" and "before" are passed over.
+    """
+    if not isinstance(answer, Iterable):
+        return None
+    text = answer if isinstance(answer, str) else " ".join(map(str, answer))
+    found = _LINKS.sub("", text.lower())
+    return list(found) if found and set(found) <= set(keys) else None
+
+
+def number(answer: object, unit: str = "") -> float | None:
+    """Return a number in `unit`; None if it is not a finite one, or in a unit of another sort.
+
+    A comma before each three digits parts thousands, any other single one is a decimal comma. A
+    fraction of 1 or less stands for its percentage where the unit is %.
+    """
+    text = _ABOUT.sub("", str(answer).strip()).translate(_SIGNS)
+    for figure, word in enumerate(_WORDS):
+        text = re.sub(rf"^{word}\b", str(figure), text, flags=re.IGNORECASE)
+    if (written := _WRITTEN.fullmatch(_POWER.sub("e", text))) is None:
+        return None
+    above, below, word = written.groups()
+    try:
+        value = _plain(above) / (1.0 if below is None else _plain(below))
+        part = below is not None and not word and unit == "%" and abs(value) <= 1
+        value *= 100.0 if part else _factor(word or "", unit)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        return None
+    return value if isfinite(value) else None
+
+
+def _bare(text: str) -> str:
+    return text.lower().strip(_DRESS)
+
+
+def _plain(figure: str) -> float:
+    """Read figures without their spaces and commas; raise `ValueError` if it is no number."""
+    text = re.sub(r"[_'’\s]", "", figure)
+    if _THOUSANDS.fullmatch(text):
+        text = text.replace(",", "")
+    elif "." not in text and text.count(",") == 1:
+        text = text.replace(",", ".")
+    return float(text)
+
+
+def _factor(word: str, unit: str) -> float:
+    """Return what turns `word` into `unit`; raise `ValueError` where they are of two sorts."""
+    if not word or _singular(word) == _singular(unit):
+        return 1.0
+    if word.lower() in _PERCENT:
+        if unit in ("", "%"):
+            return 1.0 if unit else 0.01
+    elif unit in ("", "times"):
+        if word.lower() in ("times", "x", "×"):
+            return 1.0
+    else:
+        shorter = re.sub(r"(?i)bytes?$", "B", re.sub(r"(?i)^sec(?:ond)?s?$", "s", word))
+        for known in (shorter, shorter.upper().replace("I", "i")):
+            for read in (nbytes, seconds):
+                try:
+                    return read("answer", f"1{known}") / read("answer", f"1{unit}")
+                except ValueError:
+                    continue
+    raise ValueError(f"{word!r} is not a unit like {unit!r}")
+
+
+def _singular(word: str) -> str:
+    return word.lower().removesuffix("s")
