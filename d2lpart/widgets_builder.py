@@ -24,6 +24,7 @@ class ScheduleBuilder(Explorer):
         """Return the widget box."""
         import ipywidgets
 
+        self._buttons: list[Any] = []
         self._ready = ipywidgets.HBox(layout=ipywidgets.Layout(flex_flow="row wrap"))
         self._said = ipywidgets.HTML()
         self._entry = ipywidgets.Text(placeholder="such as 1F0", description="place")
@@ -35,17 +36,23 @@ class ScheduleBuilder(Explorer):
         return self._box({}, [self._ready, row, self._said])
 
     def refresh(self) -> None:
-        """Show the building, and a button for each action that is ready."""
+        """Show the building, and a button for each action that is ready.
+
+        Buttons are named anew, not made anew: the one that was pressed keeps the keyboard's focus.
+        """
         super().refresh()
         if self._page is not None:
-            self._ready.children = [self._button(str(a)) for a in self.report.ready()]
+            names = [str(action) for action in self.report.ready()]
+            self._buttons += [self._button() for _ in names[len(self._buttons) :]]
+            for button, name in zip(self._buttons, names, strict=False):
+                button.description, button.tooltip = name, f"Place {name}"
+            self._ready.children = self._buttons[: len(names)]
 
-    def _button(self, name: str) -> Any:
+    def _button(self) -> Any:
         import ipywidgets
 
-        layout = ipywidgets.Layout(width="5em")
-        button = ipywidgets.Button(description=name, tooltip=f"Place {name}", layout=layout)
-        button.on_click(lambda _: self._act(name))
+        button = ipywidgets.Button(layout=ipywidgets.Layout(width="5em"))
+        button.on_click(lambda pressed: self._act(pressed.description))
         return button
 
     def _typed(self, change: Any) -> None:

@@ -113,8 +113,11 @@ def test_the_builder_offers_what_is_ready_and_says_why_the_rest_is_not():
         return {button.description: button for button in builder._ready.children}
 
     assert list(buttons()) == ["0F0"]
-    buttons()["0F0"].click()
+    first = buttons()["0F0"]
+    first.click()
     assert list(buttons()) == ["1F0"]
+    assert buttons()["1F0"] is first  # so it keeps the keyboard's focus
+    assert first.tooltip == "Place 1F0"
     builder._entry.value = "0B0"
     assert "0B0 cannot run yet: it needs 1B0" in builder._said.value
     builder._entry.value = "1F0"

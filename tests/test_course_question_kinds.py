@@ -93,6 +93,37 @@ def test_an_order_wants_each_letter_once(answer):
     assert "all of a, b, c, d, e, each once" in ORDER.check(answer).text
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "0f0 1F0, 1B0",
+        "0F0 -> 1F0 -> 1B0",
+        "0F0→1F0→1B0",
+        " 0F0 > 1F0 > 1B0 ",
+        ["0F0", "1F0", "1B0"],
+    ],
+)
+def test_an_order_may_name_the_events_themselves(answer):
+    three = Ordering("99.q5", "?", {"a": "1B0", "b": "0F0", "c": "1F0"}, answer="bca", explain="")
+    assert three.judge(answer).ok
+    backwards = answer[::-1] if isinstance(answer, list) else "1B0 1F0 0F0"
+    assert three.judge(backwards).understood
+    assert not three.judge(backwards).ok
+
+
+@pytest.mark.parametrize("answer", ["0F0 1F0", "0F0 1F0 2B0", "0F0 0F0 1F0", ["0F0", None], [""]])
+def test_an_order_of_other_events_is_no_answer(answer):
+    three = Ordering("99.q5", "?", {"a": "1B0", "b": "0F0", "c": "1F0"}, answer="bca", explain="")
+    assert not three.judge(answer).understood
+
+
+def test_the_static_page_shows_the_events_that_are_to_be_put_in_order():
+    page, _, folded = ORDER._repr_html_().partition("<details>")
+    assert all(f"{key}) {text}" in page for key, text in ORDER.items.items())
+    assert "Show a right order" in folded
+    assert PLACE.given() == SEVERAL.given() == []  # what they give stands in stem and folds
+
+
 def test_every_placement_is_judged_by_the_package():
     for placement in product(range(2), repeat=4):
         assert PLACE.judge(placement).ok == check_placement(placement, 2).ok

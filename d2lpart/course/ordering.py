@@ -6,11 +6,12 @@
 ...     explain="Forward through the stages, and back.")
 >>> q.check("cabd")
 Not yet. b) 0B0 stands before d) 1B0. The loss is behind stage 1, so its backward comes first.
->>> q.check("c, a, d, b")
-Right. Forward through the stages, and back.
+>>> q.check("c, a, d, b"), q.check("0F0 1F0 1B0 0B0")
+(Right. Forward through the stages, and back., Right. Forward through the stages, and back.)
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -78,12 +79,25 @@ class Ordering(BaseQuestion):
         return Feedback(self.id, False, f"{fact} {why}".rstrip())
 
     def _read(self, answer: object) -> list[str] | None:
-        order = letters(answer, self.items)
+        order = letters(answer, self.items) or self._by_name(answer)
         return order if order and sorted(order) == sorted(self.items) else None
+
+    def _by_name(self, answer: object) -> list[str] | None:
+        """Return the letters of events that are named themselves; None if another is named."""
+        keys = {text.casefold(): key for key, text in self.items.items()}
+        words = re.split(r"[\s,;>→-]+", answer) if isinstance(answer, str) else answer
+        if not isinstance(words, Iterable):
+            return None
+        named = [keys.get(str(word).strip().casefold(), "") for word in words if word != ""]
+        return named if all(named) else None
 
     def lines(self) -> list[str]:
         """Return what is given, as lines of plain text."""
-        return [f"{key}) {text}" for key, text in self.items.items()] + ["(put them in order)"]
+        return [*self.given(), "(put them in order)"]
+
+    def given(self) -> list[str]:
+        """Return the events with their letters."""
+        return [f"{key}) {text}" for key, text in self.items.items()]
 
     def folded(self) -> list[tuple[str, Feedback]]:
         """Return what the static page unfolds."""

@@ -68,6 +68,10 @@ class BaseQuestion(ABC):
     def lines(self) -> list[str]:
         """The answers to choose from, or the form of the answer, as lines of plain text."""
 
+    def given(self) -> list[str]:
+        """What stands in the static page under the stem and is not among what it unfolds."""
+        return []
+
     @abstractmethod
     def folded(self) -> list[tuple[str, Feedback]]:
         """Each thing to unfold in the static page: its label, and the feedback underneath."""
@@ -103,9 +107,10 @@ class BaseQuestion(ABC):
             f"<details><summary>{inline_html(label)}</summary>{feedback._repr_html_()}</details>"
             for label, feedback in self.folded()
         )
+        given = "".join(f"<div>{inline_html(line)}</div>" for line in self.given())
         return (
             f'<div role="group" aria-label="Question {self.id}">'
-            f"<p><b>{self.id}</b> {inline_html(self.stem)}</p>{folds}"
+            f"<p><b>{self.id}</b> {inline_html(self.stem)}</p>{given}{folds}"
             f"{hints_html(self)}"
             f"<p><i>Unfold a line, or run</i> <code>{html.escape(self.how)}</code></p></div>"
         )
