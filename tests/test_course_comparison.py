@@ -67,6 +67,8 @@ def test_the_same_answer(got, expected):
         (True, 1, "type", "expected a number, not True or False"),
         (1, True, "type", "expected True or False, not a number"),
         (None, 1, "type", "expected a number, not None"),
+        ("Data", "data", "value", "right but for capital letters"),
+        ("date", "data", "value", ""),
         ([1], 1, "type", "expected a number, not a list"),
         (1, [1], "type", "expected a list, not a number"),
         ("ab", ["a", "b"], "type", "expected a list, not text"),

@@ -54,7 +54,10 @@ def _difference(got: Any, expected: Any, tolerance: float) -> Difference | None:
         return _mapping_difference(got, expected, tolerance)
     if _is_list(expected):
         return _list_difference(got, expected, tolerance)
-    return None if got == expected else Difference("value", "")
+    if got == expected:
+        return None
+    alike = isinstance(got, str) and got.lower() == expected.lower()
+    return Difference("value", "right but for capital letters" if alike else "")
 
 
 def type_words(value: Any) -> str:

@@ -55,6 +55,10 @@ def _how_many(batch: int, ahead: int, sequence_bytes: int, state_bytes: int, cap
     return batch // size if size else 0
 
 
+def _with_room(batch: int, ahead: int, sequence_bytes: int, state_bytes: int, capacity: int) -> int:
+    return largest_microbatch(batch, ahead, sequence_bytes, state_bytes, capacity - 1)
+
+
 def _smallest(batch: int, ahead: int, sequence_bytes: int, state_bytes: int, capacity: int) -> int:
     return min(1, largest_microbatch(batch, ahead, sequence_bytes, state_bytes, capacity))
 
@@ -119,6 +123,12 @@ MICROBATCH = Exercise(
             lambda b, a, one, state, c: (
                 "That is how many micro-batches there are. Return how many sequences one of them "
                 "has."
+            ),
+        ),
+        Misconception(
+            _with_room,
+            lambda b, a, one, state, c: (
+                f"What fills the {c:,} bytes to the last one still fits: 0 have to be left over."
             ),
         ),
         Misconception(

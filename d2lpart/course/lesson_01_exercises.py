@@ -129,6 +129,13 @@ def _no_way_out(parameters: int, num_layers: int, usable_bytes: int) -> float:
     return math.ceil(num_layers / max(1, usable_bytes * num_layers // (BYTES * parameters)))
 
 
+def _nothing_helps(parameters: int, num_layers: int, usable_bytes: int) -> str:
+    return (
+        f"One layer takes {BYTES * parameters / num_layers / 1e9:.4g} GB, and a GPU has "
+        f"{usable_bytes / 1e9:.4g} GB: no number of GPUs helps, so return `math.inf`."
+    )
+
+
 def _large_models(rng: random.Random) -> Iterator[tuple[int, int, int]]:
     yield 10**9, 4, 20 * 10**9  # all on one
     yield 10**9, 4, 10 * 10**9
@@ -193,15 +200,14 @@ FEWEST_GPUS = Exercise(
         ),
         Misconception(
             _no_way_out,
-            lambda n, L, u: (
-                f"One layer takes {BYTES * n / L / 1e9:.4g} GB, and a GPU has {u / 1e9:.4g} GB: "
-                f"no number of GPUs helps, so return `math.inf`."
-            ),
+            _nothing_helps,
         ),
     ],
     otherwise=lambda n, L, u: (
         f"How many bytes does one of the {L} layers take, how many whole layers does a GPU of "
         f"{u / 1e9:.4g} GB hold, and how many GPUs do {L} layers need then?"
+        if fewest_gpus(n, L, u) < math.inf
+        else _nothing_helps(n, L, u)
     ),
     example=(200 * 10**9, 110, 36_800_000_000),
 )

@@ -45,6 +45,12 @@ def training(billions: int) -> NumberQuestion:
                 billions * (w + o),
                 f"{w:g} + {o:g}: you have left out the gradients, {g:g} bytes each.",
             ),
+            (
+                ADAM_MIXED.total,
+                f"{ADAM_MIXED.total:g} bytes is what one parameter takes. There are {billions} "
+                f"billion of them, and a GB is a billion bytes.",
+            ),
+            (1e9 * need, "Those are bytes; 1 GB is a billion of them."),
         ],
         otherwise="Add up the bytes of one parameter: weight, gradient, and what Adam keeps.",
     )

@@ -42,6 +42,25 @@ def _crossing(parameters: int, cuts: Sequence[int]) -> float:
     return len(cuts) * parameters / sum(cuts)
 
 
+def _to_the_nearest(parameters: int, cuts: Sequence[int]) -> int:
+    return round(_crossing(parameters, cuts))
+
+
+def _cut_off(parameters: int, cuts: Sequence[int]) -> int:
+    return len(cuts) * parameters // sum(cuts)
+
+
+def _bytes_and_numbers(parameters: int, cuts: Sequence[int]) -> int:
+    return 4 * len(cuts) * parameters // sum(cuts) + 1
+
+
+def _next(parameters: int, cuts: Sequence[int]) -> str:
+    return (
+        f"The lines cross at {_crossing(parameters, cuts):.1f} samples. Replicas move *fewer* from "
+        f"the next whole number above on, however near the one below is."
+    )
+
+
 def _as_many_as_ranks(parameters: int, cuts: Sequence[int]) -> int:
     return (len(cuts) + 1) * parameters // sum(cuts) + 1
 
@@ -86,6 +105,12 @@ BREAK_EVEN = Exercise(
                 f"At {_crossing(parameters, cuts):.1f} samples the lines cross. A batch is a whole "
                 f"number of samples, the next one above that."
             ),
+        ),
+        Misconception(_cut_off, _next),
+        Misconception(_to_the_nearest, _next),
+        Misconception(
+            _bytes_and_numbers,
+            "You set bytes against numbers: 4 bytes for each are on both sides, and cancel.",
         ),
         Misconception(
             _as_many_as_ranks,

@@ -239,6 +239,15 @@ def _one_window(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
     ]
 
 
+def _a_line(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
+    """Let a window be as wide as it says, and 1 high."""
+    rows = layer_table(layers, size)
+    return [
+        (inputs * outputs * width + outputs, work // width) if kind == "conv" else (count, work)
+        for (kind, inputs, outputs, width), (count, work) in zip(layers, rows, strict=True)
+    ]
+
+
 LAYER_TABLE = Exercise(
     "02.2",
     "The LeNet table",
@@ -274,6 +283,11 @@ LAYER_TABLE = Exercise(
             _one_window,
             "You give each output channel of a convolution one window. It has one for each input "
             "channel.",
+        ),
+        Misconception(
+            _a_line,
+            "Your windows are lines. A window is a square: width × width weights for each pair of "
+            "an input and an output channel.",
         ),
     ],
     otherwise=lambda layers, size: (

@@ -46,7 +46,7 @@ def over_the_cut(images: int, layer: str = "pool2") -> NumberQuestion:
 
 
 def barriers_by_outputs(layers: int) -> NumberQuestion:
-    """02.q5: the barriers of a step where every layer with weights is split by its outputs."""
+    """02.q6: the barriers of a step where every layer with weights is split by its outputs."""
     return NumberQuestion(
         "02.q6",
         f"A network has {layers} layers with weights, each split by its outputs over the ranks. "
@@ -152,7 +152,7 @@ def same_cost(thousands: int, each: int) -> NumberQuestion:
 
 
 def decoder_barriers(blocks: int) -> NumberQuestion:
-    """02.q11: the barriers of a decoder with blocks split by heads and hidden units."""
+    """02.q10: the barriers of a decoder with blocks split by heads and hidden units."""
     all_ = 4 * blocks + 2
     return NumberQuestion(
         "02.q10",

@@ -110,9 +110,38 @@ _QUESTIONS: list[BaseQuestion] = [
         ],
         otherwise="Which operation does a cut add, and which does it put in another place?",
     ),
+    Several(
+        "03.q5",
+        "Which of these cross the cut between two stages in a step? Tick all that do.",
+        {
+            "a": Option(
+                "the activation of the last layer before the cut",
+                lambda: f"Once forward: {facts.messages(2) // 2} message.",
+            ),
+            "b": Option(
+                "the weights of the stage",
+                lambda: (
+                    f"Rank 1 of a small decoder keeps its {facts.kept(1)[0]} bytes of weights to "
+                    f"itself."
+                ),
+            ),
+            "c": Option(
+                "the gradient of that activation",
+                lambda: f"Once backward, with the same shape: {facts.messages(2) // 2} message.",
+            ),
+            "d": Option(
+                "what autograd saves for the backward of the stage",
+                lambda: (
+                    f"{facts.kept(1)[2]} bytes wait on rank 1, where its own backward needs them; "
+                    f"the message it got has {facts.kept(1)[1]}."
+                ),
+            ),
+        },
+        answer="ac",
+    ),
     kilobytes(samples=8, positions=32, width=64, p=4),
     true_or_false(
-        "03.q6",
+        "03.q7",
         "A decoder of four blocks, one block on each of four workers, one mini-batch: the blocks "
         "run at the same time.",
         answer=False,
@@ -126,7 +155,7 @@ _QUESTIONS: list[BaseQuestion] = [
         ),
     ),
     Question(
-        "03.q7",
+        "03.q8",
         "In D2L's words, a model of 24 layers on 4 GPUs uses “layer-wise partitioning”. "
         "What does each GPU hold?",
         {
@@ -153,7 +182,7 @@ _QUESTIONS: list[BaseQuestion] = [
         answer="c",
     ),
     Question(
-        "03.q8",
+        "03.q9",
         "You forget to send the gradient back: only the last stage gets any. What do you see?",
         {
             "a": Option(
@@ -175,7 +204,7 @@ _QUESTIONS: list[BaseQuestion] = [
         answer="c",
     ),
     NumberQuestion(
-        "03.q9",
+        "03.q10",
         "`detach` is forgotten, and the error is silenced with `retain_graph=True`. How many times "
         "too large are stage 0's gradients?",
         answer=facts.factor_without_detach,
@@ -191,7 +220,7 @@ _QUESTIONS: list[BaseQuestion] = [
         otherwise="How many backwards run through stage 0, and what does each do to `.grad`?",
     ),
     Question(
-        "03.q10",
+        "03.q11",
         "Embedding and head share one weight, but now live on two stages, each with a copy of it. "
         "Each stage runs its own backward. The gradient in the embedding's copy …",
         {
@@ -220,35 +249,6 @@ _QUESTIONS: list[BaseQuestion] = [
         answer="a",
     ),
     mean_loss((2.0, 4.0), (100, 300)),
-    Several(
-        "03.q12",
-        "Which of these cross the cut between two stages in a step? Tick all that do.",
-        {
-            "a": Option(
-                "the activation of the last layer before the cut",
-                lambda: f"Once forward: {facts.messages(2) // 2} message.",
-            ),
-            "b": Option(
-                "the weights of the stage",
-                lambda: (
-                    f"Rank 1 of a small decoder keeps its {facts.kept(1)[0]} bytes of weights to "
-                    f"itself."
-                ),
-            ),
-            "c": Option(
-                "the gradient of that activation",
-                lambda: f"Once backward, with the same shape: {facts.messages(2) // 2} message.",
-            ),
-            "d": Option(
-                "what autograd saves for the backward of the stage",
-                lambda: (
-                    f"{facts.kept(1)[2]} bytes wait on rank 1, where its own backward needs them; "
-                    f"the message it got has {facts.kept(1)[1]}."
-                ),
-            ),
-        },
-        answer="ac",
-    ),
 ]
 
 QUESTIONS: list[BaseQuestion] = with_help(_QUESTIONS, HELP)

@@ -105,12 +105,17 @@ def _gradient_sentence(name: str, got: Gradients, right: Gradients) -> str | Non
             "first": "The message has a gradient by now; it has to go on into `first`.",
         }
         return f"{missing} of {len(got)} weights of `{name}` have no gradient. {after[name]}"
-    pairs = zip(got, right, strict=True)
-    if all(torch.allclose(g, r, 1e-4, 1e-6) for g, r in pairs):  # type: ignore[arg-type]
+    both = [(g, r) for g, r in zip(got, right, strict=True) if g is not None and r is not None]
+    if all(torch.allclose(g, r, 1e-4, 1e-6) for g, r in both):
         return None
+    off = sum(float((g - r).norm()) for g, r in both) / sum(float(r.norm()) for _, r in both)
+    start = {
+        "second": "Is the loss `loss_fn(outputs, targets)`, in this order and as it stands?",
+        "first": "Which gradient did its backward start from?",
+    }
     return (
-        f"The gradients of `{name}` are not those of the uncut model: {_ratio(got, right):.3g} "
-        f"times as large. Which gradient did its backward start from?"
+        f"The gradients of `{name}` are not those of the uncut model: they are off by "
+        f"{off:.0%} of their length. {start[name]}"
     )
 
 
@@ -181,7 +186,10 @@ def _tied_sentence(
     used, right = 2 * (before - got[k][0]), 2 * (before - wanted[k][0])
     shares = ", ".join(str(share) for share in steps[k])
     if used == 0:
-        return f"Step {k}: the weight stays at {before:g}; who moves it by its gradient?"
+        return (
+            f"Step {k}: the shares are {shares} (home first), and the weight stays at {before:g}. "
+            f"Who moves it by their sum?"
+        )
     if used != right:
         return (
             f"Step {k}: the shares are {shares} (home first), so the gradient is {right:g}; you "

@@ -39,6 +39,10 @@ def _from_one(num_stages: int) -> list[str]:
     return [f"{int(event[:-2]) + 1}{event[-2:]}" for event in events(num_stages)]
 
 
+def _microbatch_first(num_stages: int) -> list[str]:
+    return [f"0{event[-2]}{event[:-2]}" for event in events(num_stages)]
+
+
 EVENTS = Exercise(
     "03.1",
     "The order of events",
@@ -66,6 +70,13 @@ EVENTS = Exercise(
         Misconception(
             _from_one,
             lambda p: f"Stages count from 0: the last of {p} is stage {p - 1}.",
+        ),
+        Misconception(
+            _microbatch_first,
+            lambda p: (
+                f"The order is right. But the stage stands in front, the micro-batch behind: "
+                f"{p - 1}F0, not 0F{p - 1}."
+            ),
         ),
     ],
     otherwise=lambda p: (

@@ -55,6 +55,17 @@ HELP: dict[str, Help] = {
     ),
     "03.q5": Help(
         (
+            "What does the stage behind the cut need to compute? And the one before it?",
+            "Weights belong to one stage. Does another one ever use them?",
+            "One thing crosses there, one crosses back, and both have the same shape.",
+        ),
+        lambda: (
+            "On rank 1 of a small decoder of four stages: {} bytes of weights stay, {} bytes came "
+            "in, and {} bytes wait for the backward.".format(*facts.kept(1))
+        ),
+    ),
+    "03.q6": Help(
+        (
             "How many numbers has one activation? Multiply its three sizes.",
             "How many bytes are that, and how many messages cross?",
             "Each of the cuts is crossed twice, once by an activation and once by its gradient.",
@@ -65,7 +76,7 @@ HELP: dict[str, Help] = {
             f"{facts.messages(3) * 2 * 16 * 32 * 4 / 1000:g} kB."
         ),
     ),
-    "03.q6": Help(
+    "03.q7": Help(
         (
             "What does block 1 compute with?",
             "With what block 0 puts out. When is that there?",
@@ -76,7 +87,7 @@ HELP: dict[str, Help] = {
             f"{facts.naive_step(2).idle_fraction():.0%} of all rank time is idle."
         ),
     ),
-    "03.q7": Help(
+    "03.q8": Help(
         (
             "D2L has names of its own. Which of the three did you meet as *network partitioning*?",
             "“Layer-wise” means here: within each layer.",
@@ -85,7 +96,7 @@ HELP: dict[str, Help] = {
         "A layer of 512 outputs on 2 GPUs: each computes 256 of them, and both must meet before "
         "the next layer. Cut between two layers instead, 1 message is enough.",
     ),
-    "03.q8": Help(
+    "03.q9": Help(
         (
             "What does an optimizer do with a weight that has no gradient?",
             "Nothing, and it says nothing. What of the last stage?",
@@ -96,7 +107,7 @@ HELP: dict[str, Help] = {
             "of 10 steps goes from {:.2f} to {:.2f}.".format(*facts.losses_without_sending_back(1))
         ),
     ),
-    "03.q9": Help(
+    "03.q10": Help(
         (
             "Without `detach`, how far does the first backward run?",
             "Through stage 1, and on through stage 0. And the second one?",
@@ -108,7 +119,7 @@ HELP: dict[str, Help] = {
             f"{facts.gradient_of_square(3.0, 3):g}."
         ),
     ),
-    "03.q10": Help(
+    "03.q11": Help(
         (
             "In how many places does the loss depend on the shared weight?",
             "Each place has its share of the gradient. Which share does each stage find?",
@@ -119,23 +130,12 @@ HELP: dict[str, Help] = {
             f"gradient is {facts.gradient_of_square(3.0):g}, their sum."
         ),
     ),
-    "03.q11": Help(
+    "03.q12": Help(
         (
             "A mean is a sum divided by a count. What are the two sums?",
             "Each mean times its own count. And of how many targets is the mean asked for?",
             "Add the two sums and divide by all targets.",
         ),
         lambda: f"1.0 over 10 targets and 3.0 over 30: (10 + 90)/40 = {(10 + 90) / 40:g}.",
-    ),
-    "03.q12": Help(
-        (
-            "What does the stage behind the cut need to compute? And the one before it?",
-            "Weights belong to one stage. Does another one ever use them?",
-            "One thing crosses there, one crosses back, and both have the same shape.",
-        ),
-        lambda: (
-            "On rank 1 of a small decoder of four stages: {} bytes of weights stay, {} bytes came "
-            "in, and {} bytes wait for the backward.".format(*facts.kept(1))
-        ),
     ),
 }

@@ -23,6 +23,10 @@ class _Watched(nn.Module):
         self.seen.append(x)
         return self.stage(x)
 
+    def histories(self) -> list[str]:
+        """Return the names of what made the inputs, of those that have a history."""
+        return [seen.grad_fn.name() for seen in self.seen if seen.grad_fn is not None]
+
 
 def two_stages(weights: Weights) -> tuple[nn.Module, nn.Module]:
     """Return the stages `first` and `second`, with copies of the weights given."""
@@ -44,6 +48,8 @@ def split(
 
     The loss is one whose arguments cannot change places.
 
+    Where it shares a graph, autograd's advice to keep that graph is no help: it is not passed on.
+
     Return what entered `second` ("entered": how often; "history": its grad_fn's name, or "";
     "asks": whether it wants a gradient), the gradients of both stages, and the last loss.
     """
@@ -51,8 +57,13 @@ def split(
     watched = _Watched(second)
     loss = None
     for _ in range(calls):
-        loss = function(first, watched, inputs, targets, poisson_nll_loss)
-    histories = [seen.grad_fn.name() for seen in watched.seen if seen.grad_fn is not None]
+        try:
+            loss = function(first, watched, inputs, targets, poisson_nll_loss)
+        except RuntimeError as error:
+            if "retain_graph" not in str(error) or not watched.histories():
+                raise
+            break
+    histories = watched.histories()
     return {
         "entered": len(watched.seen),
         "history": histories[0] if histories else "",

@@ -39,12 +39,12 @@ def messages_of(p: int) -> NumberQuestion:
 
 
 def kilobytes(samples: int, positions: int, width: int, p: int) -> NumberQuestion:
-    """03.q5: the bytes that cross in one step."""
+    """03.q6: the bytes that cross in one step."""
     crossed = bytes_moved(samples, positions, width, p, 4) / 1e3
     one, count = bytes_moved(samples, positions, width, 2, 4) / 2e3, facts.messages(p)
     more = bytes_moved(samples, positions, width, p + 1, 4) / 1e3
     return NumberQuestion(
-        "03.q5",
+        "03.q6",
         f"A mini-batch of {samples} samples of {positions} positions, width {width}, numbers of 4 "
         f"bytes, {WORDS[p]} stages. How many kB (1 kB = 1000 bytes) cross in one step?",
         answer=crossed,
@@ -72,12 +72,12 @@ def kilobytes(samples: int, positions: int, width: int, p: int) -> NumberQuestio
 
 
 def mean_loss(losses: tuple[float, float], targets: tuple[int, int]) -> NumberQuestion:
-    """03.q11: the mean loss of a mini-batch of two unequal micro-batches."""
+    """03.q12: the mean loss of a mini-batch of two unequal micro-batches."""
     (a, b), (m, n) = losses, targets
     first, second = microbatch_weights([[1] * m, [1] * n])
     mean = first * a + second * b
     return NumberQuestion(
-        "03.q11",
+        "03.q12",
         f"Micro-batch 0 has a mean loss of {a:.1f} over {m} targets, micro-batch 1 one of {b:.1f} "
         f"over {n}. What is the mean loss of the mini-batch?",
         answer=mean,
@@ -109,8 +109,8 @@ def _draw_loss(rng: random.Random) -> NumberQuestion:
 
 VARIANTS = {
     "03.q3": lambda rng: messages_of(rng.randint(3, 9)),
-    "03.q5": lambda rng: kilobytes(
+    "03.q6": lambda rng: kilobytes(
         rng.choice([4, 8, 16]), rng.choice([16, 32]), 32 * rng.randint(2, 6), rng.randint(3, 8)
     ),
-    "03.q11": _draw_loss,
+    "03.q12": _draw_loss,
 }

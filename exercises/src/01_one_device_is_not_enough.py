@@ -6,8 +6,8 @@
 
 # %% [markdown]
 # Write a function in place of `raise NotImplementedError`, run its cell, then the check below it.
-# A check runs your function on many cases and tells you what it saw. Nothing is stored, and you may
-# check as often as you like. All sizes are in bytes; a GB is $10^9$ of them.
+# A check runs your function on many cases and tells you what it saw; you may check as often as
+# you like. All sizes are in bytes; a GB is $10^9$ of them.
 
 # %%
 import math
@@ -194,6 +194,14 @@ def fewest_gpus(parameters, num_layers, usable_bytes):
 
 # %% tags=["wrong-answer"]
 # EXERCISE: 01.2
+# MISCONCEPTION: none needed where none helps
+# EXPECT: so return `math.inf`
+def fewest_gpus(parameters, num_layers, usable_bytes):
+    most = usable_bytes * num_layers // (16 * parameters)
+    return math.ceil(num_layers / most) if most else 0
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 01.2
 # MISCONCEPTION: a GPU a layer, whatever there is room for
 # EXPECT: How many have room in
 def fewest_gpus(parameters, num_layers, usable_bytes):
@@ -331,6 +339,17 @@ def largest_microbatch(batch, ahead, sequence_bytes, state_bytes, capacity):
         fits = state_bytes + min(m, ahead) * (batch // m) * sequence_bytes <= capacity
         if batch % m == 0 and fits:
             return m
+    return 0
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 01.3
+# MISCONCEPTION: what just fits does not fit
+# EXPECT: to the last one still fits
+def largest_microbatch(batch, ahead, sequence_bytes, state_bytes, capacity):
+    for size in range(batch, 0, -1):
+        held = min(batch // size, ahead)
+        if batch % size == 0 and state_bytes + held * size * sequence_bytes < capacity:
+            return size
     return 0
 
 # %% tags=["wrong-answer"]

@@ -273,6 +273,24 @@ def layer_table(layers, size):
             table.append((inputs * outputs + outputs, inputs * outputs))
     return table
 
+# %% tags=["wrong-answer"]
+# EXERCISE: 02.2
+# MISCONCEPTION: a window is a line
+# EXPECT: A window is a square
+def layer_table(layers, size):
+    table = []
+    for kind, inputs, outputs, width in layers:
+        if kind == "conv":
+            size = size - width + 1
+            weights = inputs * outputs * width
+            table.append((weights + outputs, weights * size**2))
+        elif kind == "pool":
+            size = size // width
+            table.append((0, 0))
+        else:
+            table.append((inputs * outputs + outputs, inputs * outputs))
+    return table
+
 # %% tags=["right-answer"]
 # EXERCISE: 02.2
 def layer_table(layers, size):
@@ -458,6 +476,27 @@ def first_batch_for_replicas(parameters, cuts):
 # EXPECT: A batch is a whole number
 def first_batch_for_replicas(parameters, cuts):
     return len(cuts) * parameters / sum(cuts)
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 02.4
+# MISCONCEPTION: the nearest whole number
+# EXPECT: from the next whole number above on
+def first_batch_for_replicas(parameters, cuts):
+    return round(len(cuts) * parameters / sum(cuts))
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 02.4
+# MISCONCEPTION: cut off
+# EXPECT: from the next whole number above on
+def first_batch_for_replicas(parameters, cuts):
+    return len(cuts) * parameters // sum(cuts)
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 02.4
+# MISCONCEPTION: the ring in bytes, the cut in numbers
+# EXPECT: You set bytes against numbers
+def first_batch_for_replicas(parameters, cuts):
+    return int(4 * len(cuts) * parameters / sum(cuts)) + 1
 
 # %% tags=["right-answer"]
 # EXERCISE: 02.4

@@ -81,6 +81,24 @@ def events(num_stages):
 
 # %% tags=["wrong-answer"]
 # EXERCISE: 03.1
+# MISCONCEPTION: the micro-batch in front
+# EXPECT: the stage stands in front
+def events(num_stages):
+    stages = range(num_stages)
+    return [f"0F{s}" for s in stages] + [f"0B{s}" for s in reversed(stages)]
+
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 03.1
+# MISCONCEPTION: the letters small
+# EXPECT: ight but for capital letters
+def events(num_stages):
+    stages = range(num_stages)
+    return [f"{s}f0" for s in stages] + [f"{s}b0" for s in reversed(stages)]
+
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 03.1
 # MISCONCEPTION: the backward is one action at the end
 # EXPECT: times F, then
 def events(num_stages):
@@ -435,6 +453,33 @@ def split_backward(first, second, inputs, targets, loss_fn):
 
 # %% tags=["wrong-answer"]
 # EXERCISE: 03.5
+# MISCONCEPTION: clones in place of detaching, and runs into autograd's advice
+# EXPECT: still has its history
+def split_backward(first, second, inputs, targets, loss_fn):
+    activation = first(inputs)
+    message = activation.clone()
+    message.retain_grad()
+    loss = loss_fn(second(message), targets)
+    loss.backward()
+    activation.backward(message.grad)
+    return loss
+
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 03.5
+# MISCONCEPTION: the arguments of the loss change places
+# EXPECT: in this order and as it stands
+def split_backward(first, second, inputs, targets, loss_fn):
+    activation = first(inputs)
+    message = activation.detach().requires_grad_()
+    loss = loss_fn(targets, second(message))
+    loss.backward()
+    activation.backward(message.grad)
+    return loss
+
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 03.5
 # MISCONCEPTION: the gradient stays behind
 # EXPECT: it has to go on into `first`
 def split_backward(first, second, inputs, targets, loss_fn):
@@ -648,6 +693,21 @@ def tied_step(home, shadows, optimizer):
 def tied_step(home, shadows, optimizer):
     for shadow in shadows:
         home.grad, shadow.grad = home.grad + shadow.grad, None
+    optimizer.step()
+    optimizer.zero_grad()
+    for shadow in shadows:
+        shadow.data.copy_(home.data)
+
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 03.6
+# MISCONCEPTION: where home has no share, the others are dropped
+# EXPECT: Who moves it by their sum
+def tied_step(home, shadows, optimizer):
+    for shadow in shadows:
+        if home.grad is not None and shadow.grad is not None:
+            home.grad = home.grad + shadow.grad
+        shadow.grad = None
     optimizer.step()
     optimizer.zero_grad()
     for shadow in shadows:

@@ -158,7 +158,7 @@ print(f"four ranks take {min(seconds[four]) / min(seconds[one]):.2f} times as lo
 
 # %% [markdown]
 # Four times the workers, and about the same time; what is above or below 1 is hand-over and chance.
-# This is the weakness of plain network partitioning, and the reason for half of this course.
+# This is the weakness of plain network partitioning, and the reason for lessons 05 and 06.
 #
 # ## Let them work at the same time
 #

@@ -30,9 +30,12 @@ Ledgers([whole, *stages], capacity=[80e9] * 5).plot(
 # %% [markdown] card="Rationale for Model Partitioning"
 # ## Rationale for Model Partitioning
 #
-# The model does not fit into one device, and each of four parts does. That is the whole reason to
-# cut it; lessons 00 and 05 show what it costs in time. The figure is *computed* from formulas
-# that you will have by the end, and that you will have held against a real layer. Four words first:
+# > While this controls the memory footprint per GPU and allows for the training of larger networks, it
+# > introduces significant bottlenecks.
+#
+# The first half of this sentence is this lesson: the model does not fit into one device, and each of four
+# parts does. (The bottlenecks are in lessons 02 and 05.) The figure is *computed* from formulas that you
+# will have by the end, and that you will have held against a real layer. Four words first:
 #
 # - **weights**: the numbers that are trained
 # - **gradients**: one for each weight, from its backward to the optimizer's step
@@ -62,7 +65,7 @@ for name in ("ADAM_MIXED", "ADAM_MIXED_FP32_GRADIENTS", "ADAM_FP32", "MOMENTUM_F
 
 # %% [markdown]
 # Note the two rows with 16: computing in 16 bits does not make the *state* smaller. It makes the
-# work faster and the activations about half as large. (`torch.autocast` gets there otherwise. It leaves
+# work faster and the activations smaller. (`torch.autocast` gets there otherwise. It leaves
 # weights and gradients in 32 bits, as in `ADAM_FP32`, and makes copies of 16 bits when it needs them.)
 #
 # ## The smallest case, measured
@@ -213,8 +216,8 @@ print(f"state: {' + '.join(f'{n / 1e6:.1f}' for n in states)} = {sum(states) / 1
 #
 # ## What does not shrink
 #
-# Look at the activations in the figure at the top again: 30.6 GB for the whole model on one device, and
-# 30.6 GB on rank 0 of four.
+# Look at the activations in the figure at the top again, dotted. On rank 0 of four they are as long as for
+# the whole model on one device.
 
 # %%
 question("01.q4")
@@ -284,16 +287,13 @@ costs = profile(decoder().layers, more_inputs[:1])
 predicted = predict_memory(costs, [3, 2, 2, 2, 3], build_schedule("1f1b", 5, 16),
                            input_bytes=more_inputs.nbytes)
 comparison = predicted.compare(memory[5])
+print(comparison)
 comparison
 
 # %% [markdown]
 # Prediction and measurement are of one type, so one line compares them. In our tests, on small decoders,
-# they agree to 5% under every schedule of the course, with and without recompute. The numbers, in text:
-
-# %%
-print(comparison)
-
-# %% [markdown]
+# they agree to 5% under every schedule of the course, with and without recompute.
+#
 # ## By formula
 #
 # Before there are any layers to profile, on a sheet of paper, a formula does it. A layer of a decoder like
@@ -326,7 +326,7 @@ print(f"{held / (2048 * 4096):.2f} bytes for each position and each of the width
 # %% [markdown]
 # It does; the few hundredths are what the kernel notes for each row of scores. *Full* recompute keeps the
 # input of each layer alone, $2sbh$, and has one layer in full while that runs backward. (Our `Pipeline`
-# keeps the input of each *stage*.) For one sequence in our 7B:
+# keeps the input of each *stage*.) For one sequence in our 7B, without that one layer:
 
 # %% tags=["nbval-check-output"]
 from d2lpart.memory_formulas import layer_activations
@@ -385,8 +385,8 @@ usable = 0.92 * 40  # GB
 print(f"{large.parameters / 1e9:.1f} billion parameters; {usable:.1f} GB of a GPU can be used")
 for p in (55, 110):
     state = 16 * 200 / p
-    print(f"{p:3} GPUs, {110 // p} layer{'s' * (p < 110)} each: {state:.1f} GB of state, "
-          f"{'fits' if state < usable else 'does not fit'}")
+    verdict = f"fits, {usable - state:.1f} GB are left" if state < usable else "does not fit"
+    print(f"{p:3} GPUs, {110 // p} layer{'s' * (p < 110)} each: {state:.1f} GB of state, {verdict}")
 print(f"the embedding alone: {16 * large.vocab_size * large.width / 1e9:.1f} GB of state")
 
 # %% [markdown]
@@ -394,37 +394,42 @@ print(f"the embedding alone: {16 * large.vocab_size * large.width / 1e9:.1f} GB 
 # micro-batches of one sequence, rank 0 holds all 64:
 
 # %%
-rows = {recompute: decoder_ledger(large, build_schedule("1f1b", 110, 64), parameters=200e9,
-                                  recompute=recompute) for recompute in ("none", "selective", "full")}
-Ledgers(rows.values(), capacity=[usable * 1e9] * 3).plot(
-    names=[f"rank 0 of 110, recompute {name}" for name in rows])
+cases = {"recompute none": (64, "none"), "recompute selective": (64, "selective"),
+         "recompute full": (64, "full"), "none, 1 micro-batch": (1, "none")}
+rows = {name: decoder_ledger(large, build_schedule("1f1b", 110, m), parameters=200e9, recompute=again)
+        for name, (m, again) in cases.items()}
+print(f"with full recompute {usable - rows['recompute full'].total / 1e9:.1f} GB to spare")
+Ledgers(rows.values(), capacity=[usable * 1e9] * 4).plot(names=list(rows))
 
 # %% [markdown]
-# With full recompute it fits, with 1.6 GB to spare. So **110 GPUs** is this ledger's answer for network
+# With full recompute it fits. So **110 GPUs** is this ledger's answer for network
 # partitioning alone, against a bound of 87. It is for the layers: a ledger by formula spreads the embedding
 # evenly, and no cut can. The 10.1 GB have no room beside a layer, so they take a GPU more, and a head that is
-# not tied another one. (A single micro-batch would fit with nothing recomputed. Then 109 of 110 GPUs
-# wait.)
+# not tied another one. (A single micro-batch, in the last row, fits with nothing recomputed. Then 109 of
+# 110 GPUs wait.)
 #
 # Splitting inside the layers too, $t$ GPUs for each stage, gives other numbers to choose from:
 
 # %% tags=["nbval-check-output"]
-print("   t    p  GPUs    none  selective   full  (GB on the fullest GPU; * fits)")
+print("GB on the fullest GPU, recompute none, selective and full; * fits")
+print("   t    p  GPUs   state    none    selective  full      idle")
 for t, p in ((1, 110), (2, 55), (4, 22), (4, 55), (8, 11), (8, 22)):
     orders, totals = build_schedule("1f1b", p, 64), []
     for recompute in ("none", "selective", "full"):
         row = decoder_ledger(large, orders, parameters=200e9, tensor=t,
                              sequence_parallel=t > 1, recompute=recompute)
         totals.append(row.total / 1e9)
-    print(f"{t:4} {p:4} {t * p:5}  " + "  ".join(f"{x:6.1f}{'*' if x < usable else ' '}" for x in totals))
+    print(f"{t:4} {p:4} {t * p:5}  {3200 / (t * p):6.1f}  "
+          + "  ".join(f"{x:6.1f}{'*' if x < usable else ' '}" for x in totals)
+          + f"  {(p - 1) / (64 + p - 1):6.0%}")
 
 # %% [markdown]
-# 88 GPUs are one more than the bound, and fit in no row: the state leaves 0.4 GB for activations. 110 do
-# it with full recompute. With 176 the cheaper *selective* recompute is enough, and an eighth of the embedding
-# has room as well. More GPUs alone do not help: 220 in the wrong shape need full recompute again.
+# 88 GPUs are one more than the bound, and fit in no row: the state all but fills them. 110 do it with full
+# recompute. With 176 the cheaper *selective* recompute is enough, and an eighth of the embedding has room
+# as well. More GPUs alone do not help: 220 in the wrong shape need full recompute again.
 #
-# Which of them is *fast* is another question. With 64 micro-batches 110 stages in a row are idle for
-# 109/173 of the step, 63%, by the formula of lesson 00. This lesson says what is possible at all.
+# Which of them is *fast* is another question. The last column is the formula of lesson 00 for 64
+# micro-batches, and says nothing of traffic yet. This lesson says what is possible at all.
 #
 # ## To remember
 #

@@ -4,8 +4,8 @@
 # **One network, two devices. You can cut between the layers, through the layers, or through the
 # data: which of them sends the least, and which makes room for a larger network?**
 #
-# 45 minutes. You need PyTorch's layers and `backward()`, and the words *rank*, *mini-batch* and *clock*
-# from lesson 00. No GPU is needed.
+# 45 minutes. You need PyTorch's layers and `backward()`, and the words *rank*, *mini-batch*,
+# *micro-batch* and *clock* from lesson 00. No GPU is needed.
 
 # %% [markdown]
 # ## After this lesson you can
@@ -101,7 +101,7 @@ guess.against(100 * costs["conv2"].forward_flops / 2 / work)
 # its weights once. **Balance of memory is not balance of compute.**
 #
 # Look at the last column, too. Where the network is narrow, a cut between layers is cheap: behind
-# `pool2` there are 800 numbers, behind `conv1` 13,520, seventeen times as many.
+# `pool2` there are 800 numbers, behind `conv1` 13,520, about seventeen times as many.
 
 # %% [markdown] card="Network Partitioning"
 # ## Network Partitioning
@@ -129,8 +129,8 @@ for name in ("conv1", "pool1", "pool2", "dense1"):
     print(f"cut behind {name:6}: {step.bytes_moved / 1e3:7.1f} kB in {len(step.timeline.transfers)} messages")
 
 # %% [markdown]
-# Two messages whatever the place: the activation forward, its gradient back. A bad place costs a
-# hundred times as much as the best one. A rank waits for its neighbour, and never for *all* ranks, so we
+# Two messages whatever the place: the activation forward, its gradient back. A bad place costs about a
+# hundred times as much as the best one here. A rank waits for its neighbour, and never for *all* ranks, so we
 # count no barrier. Four things are said about this way to split; one of them is true.
 
 # %%
@@ -221,7 +221,7 @@ print(f"off by {compare(split.gradients()):.0e} of the largest gradient")
 # %% [markdown]
 # The same up to rounding: numbers are added up in another order.
 #
-# ### Half of the barriers
+# ### Fewer barriers
 #
 # There is a second way to cut a layer: by its *inputs*. `conv2` has 20 input channels. If `conv1` is
 # split by outputs, each rank has ten of these 20 already. It applies the weights that belong to them,
@@ -369,7 +369,7 @@ guess.against(table["data parallelism"].traffic.bytes_moved
 question("02.q9")
 
 # %% [markdown]
-# For LeNet and `pool2` it is 129,068/800 = 161.3: there the lines of the first picture cross. (The
+# For LeNet and `pool2` it is 129,068/800, about 161: there the lines of the first picture cross. (The
 # exercises count on both sides of it.) This is one reason why data parallelism is what people use while
 # the model fits, with batches as large as learning allows. The others begin where it does not fit.
 #
@@ -433,10 +433,11 @@ question("02.q11")
 #
 # ## What breaks it
 #
-# Three mistakes, each shown. First, replicas that do not sum their gradients. After training their
-# weights differ:
+# Three mistakes. First, replicas that do not sum their gradients: after training their weights differ.
+# Second, a layer that looks at the whole mini-batch: a replica sees only a part of it. Third, more ranks
+# than a block has attention heads.
 
-# %%
+# %% tags=["nbval-check-output"]
 def alone(group, gradients):
     """No sum: each keeps its own."""
     return list(gradients)
@@ -446,21 +447,14 @@ for reduce in (all_reduce, alone):
     model = DataParallel(copy.deepcopy(start), two, reduce=reduce)
     train(model)
     pairs = zip(*(replica.parameters() for replica in model.replicas))
-    print(f"{reduce.__name__:10} largest difference {max((a - b).abs().max().item() for a, b in pairs):.1g}")
-
-# %% [markdown]
-# Second, a layer that looks at the whole mini-batch: a replica sees only a part of it. Third, more ranks
-# than a block has attention heads:
-
-# %% tags=["nbval-check-output"]
-for wrong in (
-    lambda: DataParallel([nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)], two),
-    lambda: TensorParallel(decoder, ["cpu"] * 5),
-):
+    equal = all(torch.equal(a, b) for a, b in pairs)
+    print(f"gradients by {reduce.__name__}: weights {'equal' if equal else 'differ'}")
+for wrong in (lambda: DataParallel([nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)], two),
+              lambda: TensorParallel(decoder, ["cpu"] * 5)):
     try:
         wrong()
     except ValueError as error:
-        print(error, end="\n\n")
+        print("", error, sep="\n")
 
 # %% [markdown]
 # ## In earnest

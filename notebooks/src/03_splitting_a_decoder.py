@@ -60,7 +60,7 @@ def differing(model, other):
 
 loss = loss_of(whole(tokens), targets)
 loss.backward()
-print("gradients that differ:", differing(model, whole))
+print("gradients that differ:", differing(model, whole), "of", len(list(model.parameters())))
 print("loss equal:", result.loss == loss.item())
 guess.against(differing(model, whole))
 
@@ -176,7 +176,8 @@ from d2lpart import build_schedule, draw, simulate
 
 predicted = simulate(build_schedule("naive", num_ranks=4, num_microbatches=1), {"F": 1, "B": 2})
 for sent in predicted.transfers:
-    print(f"{sent.action} is sent from rank {sent.source} to rank {sent.target}")
+    what = "activation" if sent.action.kind == "F" else "gradient"
+    print(f"after {sent.action} the {what} goes from rank {sent.source} to rank {sent.target}")
 predicted
 
 # %% [markdown]
@@ -217,20 +218,20 @@ print(len(found), "ways; gradients that differ, at most:", max(found))
 # You know how many messages there are. What is in them?
 
 # %%
-question("03.q12")
+question("03.q5")
 
 # %% [markdown]
 # Now weigh them.
 
 # %%
-question("03.q5")
+question("03.q6")
 
 # %% [markdown]
 # Every cut of a decoder has the same shape, (samples, positions, width), so
 #
 # $$\text{bytes} = 2(p-1)\cdot \text{samples}\cdot\text{positions}\cdot\text{width}\cdot\text{bytes a number}.$$
 #
-# Neither the number of layers in a stage nor their weights stand in it. What a rank *keeps* is another matter: the weights of its layers, their gradients, and all that its forward left behind for its backward. At the start of this lesson `Pipeline` has counted what crossed and what was left behind.
+# Neither the number of layers in a stage nor their weights stand in it. What a rank *keeps* is another matter: the weights of its layers, their gradients, what the optimizer remembers of them, and all that its forward left behind for its backward. At the start of this lesson `Pipeline` has counted what crossed and what was left behind.
 
 # %%
 samples, positions = tokens.shape
@@ -253,7 +254,7 @@ print(f"The smallest GPT-2: width 768, 50257 tokens, {50257 / 768:.0f} times as 
 # The usual example puts one block on each worker. Ours has four blocks and four ranks; the embedding goes with the first block, the head with the last. Two statements are made about it: outputs and gradients are those of a single device, and the blocks run at the same time. You have seen the first. And the second?
 
 # %%
-question("03.q6")
+question("03.q7")
 
 # %% [markdown]
 # We check the first statement bit by bit, and the second on the wall clock: sort the actions by start, and see whether one begins before the one before it has ended.
@@ -280,26 +281,18 @@ print(f"someone works in {working:.1%} of the step, the rest is hand-over betwee
 timeline
 
 # %% [markdown]
-# Equal, and strictly one after another. This gives a bound: if one of *p* ranks works at a time, at least 1 − 1/*p* of all rank time is idle, 75 % for four, and every hand-over adds to it. The figure in the picture's headline cannot lie below that bound, on any machine. Four workers make a model *fit*; they do not make it fast.
+# Equal, and strictly one after another. This gives a bound: if one of *p* ranks works at a time, at least 1 − 1/*p* of all rank time is idle, 75% for four, and every hand-over adds to it. The figure in the picture's headline cannot lie below that bound, on any machine. Four workers make a model *fit*; they do not make it fast.
 
 # %% [markdown] card="Network Partitioning"
 # ## One thing with two names, one name for two things
 #
-# What you have just done has other names in other books:
-#
-# | you read | in | it means | cut |
-# | --- | --- | --- | --- |
-# | network partitioning | Dive into Deep Learning (D2L) | this lesson | between layers |
-# | layer-wise model parallelism | Foundations of Large Language Models | this lesson | between layers |
-# | layer-wise partitioning | D2L | tensor parallelism | inside each layer |
-#
-# The last two rows sound alike and are not.
+# What you have just done, *Dive into Deep Learning* (D2L) calls *network partitioning*, and *Foundations of Large Language Models* calls *layer-wise model parallelism*. D2L's *layer-wise partitioning* sounds like the latter and is another cut (lesson 02).
 
 # %%
-question("03.q7")
+question("03.q8")
 
 # %% [markdown] card="Layerwise Partitioning"
-# And the sentence about operations tells them apart. A matrix can be shared by its outputs or by its inputs. Megatron-LM does one and then the other, so that workers meet once for each pair of matrices. Take the second linear layer of a block's perceptron, give a quarter of its inputs to each of four workers, and add up what they return.
+# The sentence about operations tells the two cuts apart. A matrix can be shared by its outputs or by its inputs. Megatron-LM does one and then the other, so that workers meet once for each pair of matrices. Take the second linear layer of a block's perceptron, give a quarter of its inputs to each of four workers, and add up what they return.
 
 # %%
 layer = model[1].perceptron.output  # 256 inputs, 64 outputs
@@ -319,7 +312,7 @@ print(f"equal: {torch.equal(shared, uncut)}; largest difference: {off:.0e} of th
 # ### 1 The gradient stays behind
 
 # %%
-question("03.q8")
+question("03.q9")
 
 # %% [markdown]
 # We train the decoder twice on real text, cut in three. Once the gradients are sent back; once every stage keeps its own to itself.
@@ -353,7 +346,7 @@ draw.curves(
 # Without `detach` the message brings its history along, and the two stages share one graph. The backward of stage 1 runs on into stage 0 and does its work. In one process that goes unnoticed; between two there is no graph to run on into. When stage 0 then starts its own backward, PyTorch stops it and ends the error with a piece of advice: specify `retain_graph=True`. Many take it.
 
 # %%
-question("03.q9")
+question("03.q10")
 
 # %% [markdown]
 # First the error, then what comes of the advice:
@@ -385,7 +378,7 @@ print(f"stage 0's gradient is {ratio:.3f} times what stage 1 had left there")
 # Many decoders are *tied*: the head's matrix and the embedding's vectors are one weight. The embedding is in the first stage and the head in the last, so on two devices there must be two copies.
 
 # %%
-question("03.q10")
+question("03.q11")
 
 # %% [markdown]
 # By hand, with a copy for stage 1:
@@ -428,7 +421,7 @@ print(result.tied_bytes, "bytes for the tie")
 # The last mistake needs no cut; it waits in the step everybody takes next, and lesson 00 took already: the mini-batch goes through in micro-batches, and their gradients add up. Samples differ in length, and where the text of one has ended, the target is −100: ignore.
 
 # %%
-question("03.q11")
+question("03.q12")
 
 # %% [markdown]
 # Eight samples, the first one full, the last with 2 targets, in three micro-batches. Once we weigh each by 1/3; once by its share of the targets that count.
