@@ -1,7 +1,7 @@
 """Numbers as users give them: checked, taken exactly, and written in messages."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from numbers import Integral, Rational, Real
 from typing import Any
@@ -56,9 +56,11 @@ def exact(name: str, value: Any) -> Fraction:
 
 def listed(name: str, values: Any) -> list[Any]:
     """Return what the user gives as a list, with one entry a layer, a stage or a cut."""
-    if not isinstance(values, Iterable):
-        raise PartitionError(f"{name} is {values!r}: give a list of numbers")
-    return list(values)
+    try:
+        each = iter(values)
+    except TypeError:
+        raise PartitionError(f"{name} is {values!r}: give a list of numbers") from None
+    return list(each)
 
 
 def exact_amounts(name: str, values: Any) -> list[Fraction]:

@@ -28,7 +28,14 @@ class BubbleTable:
     why_not: dict[str, str]
 
     def value(self, definition: str, timeline: Timeline) -> float:
-        """Return the bubble of a timeline by one of the three definitions."""
+        """Return the bubble of a timeline by one of the three definitions.
+
+        Raises:
+            ValueError: no such definition, or no timeline.
+        """
+        if definition not in DEFINITIONS:
+            raise ValueError(f"no definition {definition!r}: use one of {', '.join(DEFINITIONS)}")
+        check_kind(timeline, Timeline, "give one of the table's")
         read = {
             IDLE_TOTAL: timeline.idle_fraction,
             IDLE_IDEAL: timeline.bubble_overhead,

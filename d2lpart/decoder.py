@@ -255,7 +255,7 @@ def _draw_weights(embedding: Embedding, blocks: list[Block], head: Head) -> None
 
 def _check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
-        if not isinstance(size, int) or size < 1:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(
                 f"{name}={size!r}: every size of a decoder is a whole number; use at least 1"
             )

@@ -1,7 +1,11 @@
 """What users give: is it of the kind that is asked for, and if not, what to give instead."""
 
+from collections.abc import Iterable
 from numbers import Integral, Real
 from reprlib import repr as shortened
+from typing import Any, TypeVar
+
+Kind = TypeVar("Kind")
 
 
 def check_kind(
@@ -15,6 +19,25 @@ def check_kind(
     """
     if not isinstance(value, kind):
         raise error(f"{shortened(value)} is no {kind.__name__}: {remedy}")
+
+
+def listed_of(kind: type[Kind], values: Iterable[Any], remedy: str) -> list[Kind]:
+    """Return what is given as a list, once each of it is of a kind.
+
+    >>> listed_of(int, (2, 3), "give sizes"), listed_of(int, range(2), "give sizes")
+    ([2, 3], [0, 1])
+    >>> listed_of(int, None, "give sizes")
+    Traceback (most recent call last):
+    ValueError: None is no list: give sizes
+    """
+    try:
+        each = iter(values)
+    except TypeError:
+        raise ValueError(f"{shortened(values)} is no list: {remedy}") from None
+    found = list(each)
+    for value in found:
+        check_kind(value, kind, remedy)
+    return found
 
 
 def check_whole(name: str, value: object, least: int = 1) -> None:

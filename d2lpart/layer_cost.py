@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from d2lpart.given import check_number
+from d2lpart.given import check_number, listed_of
 
 Quartiles = tuple[float, float]
 
@@ -113,7 +113,7 @@ class LayerCost:
         Raises:
             ValueError: there is no such kind, or its seconds are not known.
         """
-        if kind not in FIELD:
+        if not isinstance(kind, str) or kind not in FIELD:
             raise ValueError(f"kind is {kind!r}: use one of {', '.join(FIELD)}")
         value: float | None = getattr(self, FIELD[kind])
         if value is None:
@@ -136,7 +136,7 @@ def at_rate(costs: Iterable[LayerCost], flops_per_second: float) -> list[LayerCo
         flops_per_second: the rate, such as 312e12 * 0.4 for an A100 that reaches 40% of its peak.
 
     Raises:
-        ValueError: the rate is not above 0.
+        ValueError: the rate is not above 0, or the costs are none.
 
     >>> (cost,) = at_rate([LayerCost("Linear", 8, 32, 0, 8, 400, weight_flops=400)], 100)
     >>> cost.forward_seconds, cost.backward_seconds, cost.timing
@@ -160,5 +160,5 @@ def at_rate(costs: Iterable[LayerCost], flops_per_second: float) -> list[LayerCo
             backward_spread=None,
             timing=f"computed from operations at {flops_per_second:.3g} FLOP/s",
         )
-        for cost in costs
+        for cost in listed_of(LayerCost, costs, "give the costs of a profile, one a layer")
     ]

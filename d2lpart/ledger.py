@@ -7,9 +7,10 @@ drawn and compared by the same code, and each says which of the two it is.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Any
 
 from d2lpart.display import Drawable
-from d2lpart.given import check_kind, check_number
+from d2lpart.given import check_kind, check_number, listed_of
 from d2lpart.quantities import BYTE_UNITS, bytes_text, count
 
 ITEMS = ("weights", "gradients", "optimizer", "activations")
@@ -102,12 +103,12 @@ class Ledgers(Drawable, Sequence[Ledger]):
     capacity: tuple[float, ...] | None = None
 
     def __init__(self, ranks: Iterable[Ledger], capacity: Iterable[float] | None = None) -> None:
-        check_kind(ranks, Iterable, "give one ledger a rank")
+        own = tuple(listed_of(Ledger, ranks, "give one ledger a rank"))
+        limits: tuple[Any, ...] | None = None
         if capacity is not None:
-            check_kind(capacity, Iterable, "give one capacity a rank")
-        own, limits = tuple(ranks), None if capacity is None else tuple(capacity)
-        for ledger in own:
-            check_kind(ledger, Ledger, "give one ledger a rank")
+            limits = tuple(listed_of(object, capacity, "give one capacity a rank"))
+            for limit in limits:
+                check_number("capacity", limit)
         if not own or len({ledger.source for ledger in own}) > 1:
             raise ValueError(
                 f"{len(own)} ledgers from {len({ledger.source for ledger in own})} sources: give "
@@ -153,7 +154,9 @@ class Ledgers(Drawable, Sequence[Ledger]):
 
     def labels(self, names: Sequence[str] | None = None) -> list[str]:
         """Return the name of each ledger: its rank, or what `names` say instead."""
-        labels = [f"rank {rank}" for rank in range(len(self))] if names is None else list(names)
+        if names is None:
+            return [f"rank {rank}" for rank in range(len(self))]
+        labels = listed_of(str, names, "give one name a rank")
         if len(labels) != len(self):
             raise ValueError(f"{len(labels)} names for {len(self)} ledgers: give each one name")
         return labels

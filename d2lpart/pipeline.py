@@ -191,6 +191,7 @@ class Pipeline(nn.Module):
 
     def after_optimizer(self, optimizer: Optimizer) -> None:
         """Raise an OutOfMemoryError if the state that an optimizer has made does not fit."""
+        check_kind(optimizer, Optimizer, "give the one that trains the pipeline")
         own = {id(weight) for weight in self.parameters()}
         if any(id(weight) in own for weight in optimizer.state):
             open_accounts(self.stages, self.schedule, self.capacity, "after optimizer.step()")

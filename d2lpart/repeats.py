@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from d2lpart.given import check_kind
+from d2lpart.given import listed_of
 from d2lpart.simulator import FREE, Links, simulate
 from d2lpart.timeline import Timeline
 
@@ -26,10 +26,7 @@ def undisturbed(timelines: Iterable[Timeline], link: Links = FREE) -> Timeline:
     >>> undisturbed(calm).makespan
     6.0
     """
-    check_kind(timelines, Iterable, "give the timelines of some steps")
-    several = list(timelines)
-    for one in several:
-        check_kind(one, Timeline, "give the timelines of some steps")
+    several = listed_of(Timeline, timelines, "give the timelines of some steps")
     if not several or any(t.schedule != several[0].schedule for t in several):
         raise ValueError("undisturbed takes timelines of one schedule: give at least one")
     if any(t.clock != "virtual" for t in several):

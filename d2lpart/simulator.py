@@ -187,8 +187,9 @@ def _sizes(boundary_bytes: Sizes, schedule: Schedule, program: Program) -> list[
                 own[number] = _whole(boundary_bytes(maker), f"the message of {maker}")
         return own
     cuts = schedule.num_stages - 1
-    one_each = isinstance(boundary_bytes, Iterable)
-    given: Any = boundary_bytes if one_each else [boundary_bytes] * cuts
+    given: list[Any] = [boundary_bytes] * cuts
+    if isinstance(boundary_bytes, Iterable):
+        given = list(boundary_bytes)
     if len(given) != cuts:
         raise ValueError(
             f"{count(len(given), 'size')} in boundary_bytes, but the schedule has "

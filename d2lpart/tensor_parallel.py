@@ -167,6 +167,7 @@ class TensorParallel(nn.Module):
 
         They are added to what is in `.grad`. `gradients()` puts them together. The inputs get none.
         """
+        check_kind(targets, Tensor, "give one target for each output")
         self.group.reset()
         outputs = self._outputs(inputs)
         losses = [self.loss_fn(own, targets.to(own.device)) for own in outputs]

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from d2lpart.given import check_kind, check_number
+from d2lpart.given import check_kind, check_whole
 
 # Well-known modules, in the order in which they are read. All are files under these names in
 # Python 3.11 to 3.13; where one is missing, the next follows.
@@ -37,6 +37,10 @@ class Corpus:
     validation: Tensor
     vocab_size: ClassVar[int] = 256
 
+    def __post_init__(self) -> None:
+        for part in (self.train, self.validation):
+            check_kind(part, Tensor, "give bytes, as Corpus.encode returns them")
+
     def batches(
         self,
         batch_size: int,
@@ -53,21 +57,19 @@ class Corpus:
         batches; torch's global generator has no part in them.
 
         Raises:
-            ValueError: a size below 1, a split that does not exist, or a context longer than
-                the split.
+            ValueError: a size that is no whole number above 0, a split that does not exist, or a
+                context longer than the split.
 
         >>> inputs, targets = next(corpus(10_000).batches(batch_size=2, context=8))
         >>> inputs.shape, torch.equal(inputs[:, 1:], targets[:, :-1])
         (torch.Size([2, 8]), True)
         """
         data = self._part(split)
-        check_number("batch_size", batch_size)
-        check_number("context", context)
-        if batch_size < 1 or context < 1 or (steps is not None and steps < 0):
-            raise ValueError(
-                f"{steps} batches of {batch_size} samples of {context} bytes: a batch holds "
-                "something; use at least 1 of each, and steps=None for no end"
-            )
+        check_whole("batch_size", batch_size)
+        check_whole("context", context)
+        check_whole("seed", seed, least=0)
+        if steps is not None:
+            check_whole("steps", steps, least=0)
         if len(data) <= context:
             raise ValueError(
                 f"a context of {context} in a {split} part of {len(data)} bytes: a sample takes "
@@ -137,7 +139,7 @@ def corpus(num_bytes: int = 1_000_000) -> Corpus:
     >>> text.decode(text.train[:40]).splitlines()[0]
     '# Author: Steven J. Bethard <steven.beth'
     """
-    check_number("num_bytes", num_bytes)
+    check_whole("num_bytes", num_bytes, least=0)
     if num_bytes < 20:
         raise ValueError(
             f"a corpus of {num_bytes} bytes: both parts need a context and a byte after it; "
@@ -168,7 +170,7 @@ def _read(num_bytes: int) -> bytearray:
 def _random_batches(
     data: Tensor, batch_size: int, context: int, steps: int | None, seed: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     offsets = torch.arange(context)
     for _ in itertools.count() if steps is None else range(steps):
         starts = torch.randint(len(data) - context, (batch_size, 1), generator=generator)

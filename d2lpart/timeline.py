@@ -13,7 +13,7 @@ from pathlib import Path
 from d2lpart import causes, explain, trace
 from d2lpart.columns import Columns
 from d2lpart.display import Drawable, staircase
-from d2lpart.given import check_kind
+from d2lpart.given import check_kind, listed_of
 from d2lpart.occupancy import Occupancy, Times
 from d2lpart.quantities import count, seconds_text
 from d2lpart.schedule import Action, Schedule, check_schedule
@@ -49,11 +49,12 @@ class Timeline(Occupancy, Drawable):
         note: str = "",
     ) -> None:
         check_schedule(schedule)
-        spans = list(spans)
-        check_spans(spans, schedule)
+        own = listed_of(Span, spans, "give a Span(rank, action, start, end) for each action")
+        messages = listed_of(Transfer, transfers, "give a Transfer for each message, or []")
+        check_spans(own, schedule)
         self._label_it(clock, schedule, note)
-        object.__setattr__(self, "spans", tuple(sorted(spans, key=by_time)))
-        object.__setattr__(self, "transfers", tuple(sorted(transfers, key=by_time)))
+        object.__setattr__(self, "spans", tuple(sorted(own, key=by_time)))
+        object.__setattr__(self, "transfers", tuple(sorted(messages, key=by_time)))
 
     @classmethod
     def of_columns(

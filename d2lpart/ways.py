@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from d2lpart.collectives import Traffic
 from d2lpart.data_parallel import DataParallel
+from d2lpart.models import listed
 from d2lpart.pipeline import Pipeline
 from d2lpart.quantities import bytes_text, seconds_text
 from d2lpart.span import Link
@@ -96,7 +97,7 @@ def three_ways(
     layer-wise partitioning                       258 kB   156 kB        12         3
     data parallelism                              516 kB  1.03 MB         4         1
     """
-    layers = list(layers)
+    layers = listed(layers)
     stages = Pipeline(copy.deepcopy(layers), sizes, devices, schedule="naive")
     split = TensorParallel(layers, devices, pairs=pairs)
     replicas = DataParallel(copy.deepcopy(layers), devices)

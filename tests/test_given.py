@@ -27,15 +27,17 @@ from d2lpart import (
     forecast,
     forecast_error,
     generate,
+    partition,
     predict_memory,
     profile,
     simulate,
+    three_ways,
 )
 from d2lpart.bubble_table import bubbles
 from d2lpart.building import Building
 from d2lpart.closed_form import bubble_formula
 from d2lpart.data_parallel import DataParallel
-from d2lpart.given import check_kind, check_number, check_whole
+from d2lpart.given import check_kind, check_number, check_whole, listed_of
 from d2lpart.held import peak_held, whole
 from d2lpart.images import glyphs
 from d2lpart.layer_cost import LayerCost
@@ -51,6 +53,7 @@ STEP = simulate(SCHEDULE, SECONDS)
 COSTS = [LayerCost("A", 1, 4, 4, 4, 8, 1.0, 2.0)] * 4
 MODEL = Decoder(vocab_size=8, width=4, num_layers=1, num_heads=1, context=4)
 TWO = ["cpu"] * 2
+BATCH = torch.ones(2, 4), torch.zeros(2).long()
 
 
 @pytest.mark.parametrize(
@@ -62,6 +65,9 @@ TWO = ["cpu"] * 2
         (lambda: recognize("1f1b"), "'1f1b' is no Schedule: make one"),
         (lambda: Timeline(STEP.spans, [], "wall", "1f1b"), "'1f1b' is no Schedule"),
         (lambda: Timeline([3], [], "wall", SCHEDULE), r"3 is no Span: give a Span\(rank"),
+        (lambda: Timeline(3, [], "wall", SCHEDULE), r"3 is no list: give a Span\(rank"),
+        (lambda: Timeline(STEP.spans, None, "wall", SCHEDULE), "None is no list: give a Transfer"),
+        (lambda: Timeline(STEP.spans, [3], "wall", SCHEDULE), "3 is no Transfer: give a Transfer"),
         (lambda: STEP.busy("0"), "there is no rank '0': this timeline has ranks 0 to 1"),
         (lambda: STEP.gaps(None), "there is no rank None"),
         (lambda: STEP.peak_in_flight(0.5), "there is no rank 0.5"),
@@ -71,12 +77,17 @@ TWO = ["cpu"] * 2
         (lambda: ranking(SCHEDULE, SECONDS, chunks=0), "chunks is 0: give a whole number"),
         (lambda: Building(2, 1, most_held="1"), "most_held is '1': give a number"),
         (lambda: bubbles(3), "3 is no Timeline: give those of simulate"),
+        (lambda: bubbles(STEP).value("idle", STEP), "no definition 'idle': use one of idle/total"),
+        (lambda: bubbles(STEP).value("idle/total", 3), "3 is no Timeline: give one of the table's"),
         (lambda: bubble_formula("1f1b", "4", 8), "p is '4': give a number"),
-        (lambda: undisturbed(3), "3 is no Iterable: give the timelines of some steps"),
+        (lambda: undisturbed(3), "3 is no list: give the timelines of some steps"),
         (lambda: undisturbed([3]), "3 is no Timeline"),
         (lambda: from_torch_csv(3), "3 is no str: give the text of a table"),
         (lambda: Link("10us"), "latency is '10us': give a number"),
         (lambda: Link(bandwidth=None), "bandwidth is None: give a number"),
+        (lambda: at_rate(3, 1e12), "3 is no list: give the costs of a profile"),
+        (lambda: at_rate([3], 1e12), "3 is no LayerCost: give the costs of a profile"),
+        (lambda: COSTS[0].seconds_of(["F"]), r"kind is \['F'\]: use one of F, "),
         (lambda: at_rate(COSTS, "1e12"), "flops_per_second is '1e12': give a number"),
         (lambda: check_placement([0, 1], "2"), "num_devices is '2': give at least 1 device"),
         (lambda: Partition([2, 2]).stage_of("1"), "layer '1' does not exist"),
@@ -91,22 +102,40 @@ TWO = ["cpu"] * 2
         (lambda: DecoderShape(4, 1.5, 2), "width is 1.5: give a whole number, at least 1"),
         (lambda: Ledger(weights="2GB"), "weights is '2GB': give a number"),
         (lambda: Ledgers([3]), "3 is no Ledger: give one ledger a rank"),
+        (lambda: Ledgers([Ledger()], ["2GB"]), "capacity is '2GB': give a number"),
+        (lambda: Ledgers([Ledger()]).describe(3), "3 is no list: give one name a rank"),
+        (lambda: Ledgers([Ledger()]).describe([3]), "3 is no str: give one name a rank"),
         (lambda: Ledgers([Ledger()]).compare(3), "3 is no Ledgers: compare with those of"),
+        (lambda: Decoder(True, 4, 1, 1, 4), "vocab_size=True: every size of a decoder is a whole"),
         (lambda: Decoder(8, 4, 1, 1, 4, dropout=None), "dropout is None: give a number"),
         (lambda: MODEL("text"), "'text' is no Tensor: pass token ids"),
         (lambda: generate(MODEL, "text", 3), r"'text' is no Tensor: .*Corpus.encode\(text\)"),
         (lambda: generate(MODEL, torch.ones(1), "3"), "num_new=3: tokens can only be added"),
-        (lambda: corpus("all"), "num_bytes is 'all': give a number"),
-        (lambda: corpus().batches("2", 4), "batch_size is '2': give a number"),
+        (lambda: corpus("all"), "num_bytes is 'all': give a whole number"),
+        (lambda: corpus().batches("2", 4), "batch_size is '2': give a whole number"),
         (lambda: Corpus.encode(3), "3 is no str: give a text"),
         (lambda: Corpus.decode([100]), r"\[100\] is no Tensor: give token ids"),
         (lambda: Corpus.decode(torch.ones(1)), "tokens of type torch.float32.*use int64"),
+        (lambda: corpus(float("nan")), "num_bytes is nan: give a whole number, at least 0"),
+        (lambda: corpus().batches(2, 4, "5"), "steps is '5': give a whole number, at least 0"),
+        (lambda: corpus().batches(2, 4, seed=None), "seed is None: give a whole number"),
+        (lambda: Corpus("text", "text"), "'text' is no Tensor: give bytes, as Corpus.encode"),
         (lambda: glyphs("3"), "number is '3': give a number"),
         (lambda: profile(nn.Tanh(), torch.ones(1)), r"Tanh is no list of layers: give layers_of"),
         (lambda: Pipeline(nn.Linear(2, 2)), r"Linear is no list of layers: give layers_of\(model"),
         (lambda: Pipeline(MODEL, [2, 1], 2), "devices is 2: give a list with one device a rank"),
         (lambda: Pipeline(MODEL, [2, 1], TWO)("text"), "'text' is no Tensor: give the inputs"),
         (lambda: Pipeline(MODEL, [2, 1], TWO).count(3), "3 is no Optimizer: give the one that"),
+        (
+            lambda: Pipeline(MODEL, [2, 1], TWO).after_optimizer(3),
+            "3 is no Optimizer: give the one",
+        ),
+        (lambda: TensorParallel([nn.Tanh()], TWO).step(torch.ones(2), 3), "3 is no Tensor"),
+        (lambda: three_ways(3, *BATCH, sizes=[1, 1], devices=TWO), "int is no list of layers"),
+        (
+            lambda: partition(torch.tensor(1.0), 2),
+            r"costs is tensor\(1\.\): give a list of numbers",
+        ),
         (lambda: TensorParallel(3, TWO), "int is no list of layers"),
         (lambda: TensorParallel([nn.Tanh()], TWO)(3), "3 is no Tensor: give the inputs"),
         (lambda: DataParallel(nn.Tanh(), TWO), "Tanh is no list of layers"),
@@ -146,3 +175,19 @@ def test_a_number_is_any_real_one(value):
 def test_a_long_value_is_shortened():
     with pytest.raises(ValueError, match=r"^\[0, 1, 2, 3, 4, 5, \.\.\.\] is no str: z$"):
         check_kind(list(range(1000)), str, "z")
+
+
+@pytest.mark.parametrize("values", [[1, 2], (1, 2), {1: 3, 2: 4}, iter([1, 2]), range(1, 3)])
+def test_whatever_can_be_gone_through_is_a_list(values):
+    assert listed_of(int, values, "z") == [1, 2]
+
+
+@pytest.mark.parametrize("values", [None, 3, torch.tensor(1), len])
+def test_what_cannot_be_gone_through_is_no_list(values):
+    with pytest.raises(ValueError, match="is no list: z"):
+        listed_of(int, values, "z")
+
+
+def test_an_error_of_what_is_gone_through_is_its_own():
+    with pytest.raises(TypeError, match="unsupported operand"):
+        listed_of(int, (1 + number for number in "a"), "z")

@@ -104,9 +104,9 @@ def test_steps_bound_the_batches_and_none_does_not():
     [
         ((2, 100), r"context of 100 in a train part of 100 bytes.*at most 99"),
         ((2, 30, 1, "validation"), r"context of 30 in a validation part of 30 bytes.*at most 29"),
-        ((0, 4), r"batches of 0 samples of 4 bytes.*at least 1"),
-        ((4, 0), r"batches of 4 samples of 0 bytes.*at least 1"),
-        ((4, 4, -2), r"-2 batches of 4 samples"),
+        ((0, 4), r"batch_size is 0: give a whole number, at least 1"),
+        ((4, 0), r"context is 0: give a whole number, at least 1"),
+        ((4, 4, -2), r"steps is -2: give a whole number, at least 0"),
         ((2, 4, 1, "test"), r"no split 'test'.*'train' or 'validation'"),
     ],
 )
