@@ -69,7 +69,7 @@ class Drawable:
 def figure_bundle(figure: Any, description: str) -> dict[str, str]:
     """Return a notebook output for a figure: its text, and an image that carries it as `alt`."""
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110, bbox_inches="tight")
+    figure.savefig(picture, format="png", dpi=110)
     data = base64.b64encode(picture.getvalue()).decode("ascii")
     headline = description.splitlines()[0]
     return {
@@ -88,7 +88,7 @@ def _image(figure: Any, form: str, description: str) -> bytes:
     undated: dict[str, Any] = {"Date": None} if form == "svg" else {}
     picture = io.BytesIO()
     metadata = {**words, **undated}
-    figure.savefig(picture, format=form, dpi=150, bbox_inches="tight", metadata=metadata)
+    figure.savefig(picture, format=form, dpi=150, metadata=metadata)
     return picture.getvalue()
 
 

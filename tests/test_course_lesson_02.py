@@ -7,6 +7,7 @@ import torch
 
 from d2lpart import course
 from d2lpart.collectives import Group, all_reduce
+from d2lpart.convnet import NAMES, lenet
 from d2lpart.course import catalog
 from d2lpart.course import lesson_02_facts as facts
 from d2lpart.course.lesson_02_variants import barriers_by_outputs, decoder_barriers, ring_bytes
@@ -26,6 +27,13 @@ def test_lenet_is_d2ls():
         facts.before(facts.POOL2, "forward_flops") > 0.9 > facts.before(facts.POOL2, "parameters")
     )
     assert [facts.numbers(name) for name in ("pool1", "pool2", "dense1")] == [3380, 800, 128]
+
+
+def test_the_numbers_behind_each_layer_are_those_that_come_out_of_it():
+    image = torch.zeros(1, 1, 28, 28)
+    for name, layer in zip(NAMES, lenet(), strict=True):
+        image = layer(image)
+        assert facts.numbers(name) == image.numel(), name
 
 
 def test_what_the_options_say_is_so():

@@ -3,9 +3,11 @@
 import base64
 import io
 import re
+import struct
 import subprocess
 import sys
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -74,6 +76,13 @@ PICTURES = {
         bounds={"measured": [(0.9 * (n - 1) / n, 1.0) for n in range(1, 9)]},
         title="More ranks, more idle time",
     ),
+    "large numbers": lambda: draw.curves(
+        [1, 2, 3],
+        {"bytes": [-9_000_000, 0, 123_456_789]},
+        xlabel="ranks",
+        ylabel="bytes",
+        description="bytes over ranks",
+    ),
     "many curves": lambda: draw.curves(
         [1, 10, 100],
         {f"a series with a long name, number {n}": [n, n, n] for n in range(7)},
@@ -129,6 +138,16 @@ def test_picture_shows_itself_with_text_and_alt_text(name: str) -> None:
     data = re.search(r"base64,([^\"]+)", bundle["text/html"])
     assert data is not None
     assert base64.b64decode(data[1]).startswith(b"\x89PNG")
+
+
+def test_a_picture_is_shown_and_saved_as_large_as_its_page(tmp_path: Path) -> None:
+    inches = timeline().plot().get_size_inches()
+    data = re.search(r"base64,([^\"]+)", timeline()._repr_mimebundle_()["text/html"])
+    assert data is not None
+    saved = timeline().save(tmp_path / "a.png").read_bytes()
+    for png, dpi in ((base64.b64decode(data[1]), 110), (saved, 150)):
+        pixels = struct.unpack(">II", png[16:24])
+        assert pixels == pytest.approx(inches * dpi, abs=1)
 
 
 def test_picture_is_a_figure_that_saves_to_any_format() -> None:
