@@ -27,7 +27,7 @@ NUMBER = NumberQuestion(
     explain=lambda: f"{3 / 4:.0%}.",
     unit="%",
     tolerance=0.5,
-    misconceptions=[(lambda: 25, lambda: f"{1 / 4:.0%} works."), (50, "Half of 2.")],
+    misconceptions=[(0.5, "Nothing?"), (lambda: 25, lambda: f"{1 / 4:.0%} works."), (50, "Half of 2.")],
     otherwise=lambda given: f"Off by {abs(given - 75):g}.",
 )
 
@@ -82,7 +82,8 @@ def test_a_number_within_the_tolerance_is_right(answer):
         ("50 %", "Half of 2."),
         (0.75, "Give it in %: 0.75 is 75 %."),
         (0.25, "Give it in %: 0.25 is 25 %. 25% works."),
-        (0.8, "0.8 % is too small. Off by 74.2."),
+        (0.8, "Nothing?"),
+        (-0.25, "-0.25 % is too small. Off by 75.25."),
         ("1/4", "25% works."),
         (74.4, "74.4 % is too small. Off by 0.6."),
         (75.6, "75.6 % is too large. Off by 0.6."),

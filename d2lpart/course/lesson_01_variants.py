@@ -50,7 +50,12 @@ def training(billions: int) -> NumberQuestion:
                 f"{ADAM_MIXED.total:g} bytes is what one parameter takes. There are {billions} "
                 f"billion of them, and a GB is a billion bytes.",
             ),
+            (
+                billions * (w + 4 + o),
+                f"That is with gradients of 32 bits. Here they have 16, {g:g} bytes each.",
+            ),
             (1e9 * need, "Those are bytes; 1 GB is a billion of them."),
+            (need / 1.024**3, "Those are GiB, of 1024³ bytes. A GB has 1000³."),
         ],
         otherwise="Add up the bytes of one parameter: weight, gradient, and what Adam keeps.",
     )

@@ -107,6 +107,14 @@ _QUESTIONS: list[BaseQuestion] = [
                     f"{facts.changed_by_cuts()[1]} of {facts.changed_by_cuts()[0]} ways do."
                 ),
             ),
+            (
+                128,
+                lambda: (
+                    f"One of the 128 is no cut at all. And on a small decoder of 4 layers "
+                    f"{facts.changed_by_cuts()[1]} of {facts.changed_by_cuts()[0]} ways change a "
+                    f"bit."
+                ),
+            ),
         ],
         otherwise="Which operation does a cut add, and which does it put in another place?",
     ),

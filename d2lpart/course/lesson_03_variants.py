@@ -66,6 +66,7 @@ def kilobytes(samples: int, positions: int, width: int, p: int) -> NumberQuestio
                 f"That counts numbers, {crossed / 4:g} thousand; each takes 4 bytes.",
             ),
             (1000 * crossed, "That is in bytes. 1 kB is 1000 of them."),
+            (crossed / 1.024, "Those are KiB, of 1024 bytes. Here 1 kB is 1000."),
         ],
         otherwise="Multiply the messages by the numbers in one of them and by the bytes of each.",
     )

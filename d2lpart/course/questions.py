@@ -213,12 +213,12 @@ class NumberQuestion(BaseQuestion):
         return Feedback(self.id, False, self._why_wrong(number))
 
     def _why_wrong(self, number: float) -> str:
-        if idea := self._idea(number):
-            return idea
-        if self.unit == "%" and 0 < abs(number) <= 1:  # a fraction, as it seems
+        if self.unit == "%" and 0 < abs(number) < 1:  # a fraction, as it seems
             percent, idea = 100 * number, self._idea(100 * number)
             if idea or self._near(percent, self.value()):
                 return f"Give it in %: {number:g} is {percent:g} %. {idea}".rstrip()
+        if idea := self._idea(number):
+            return idea
         side = "small" if number < self.value() else "large"
         amount = f"{number:g} {self.unit}".rstrip()
         more = explain(self.otherwise, number) if callable(self.otherwise) else self.otherwise

@@ -9,7 +9,7 @@ Whoever types "(b).", "1,024 kB" or "3/4" has answered; only what cannot be told
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from math import isfinite
 
 from d2lpart.quantities import nbytes, seconds
@@ -23,7 +23,9 @@ _POWER = re.compile(r"\s*[x×·*]\s*10\s*(?:\^|\*\*)\s*")
 _FIGURE = r"[+-]?(?:\d[\d,_'’\s]*)?(?:\.\d*)?(?:[eE][+-]?\d+)?"
 _WRITTEN = re.compile(rf"({_FIGURE})(?:\s*/\s*({_FIGURE}))?\s*([^\d\s/.,].*?)?\.?")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?(?:[eE].*)?")
-_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+_TO_TEN = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+_WORDS = {word: value for value, word in enumerate(_TO_TEN)} | {"none": 0, "once": 1, "twice": 2}
+_THINGS = re.compile(r"(?!or\b)[^\W\d_]+(?: (?!or\b)[^\W\d_]+){0,2}")
 _PERCENT = ("%", "percent", "per cent", "pct")
 
 
@@ -37,7 +39,8 @@ def one_of(answer: object, options: Mapping[str, str]) -> str | None:
         return None
     said = re.sub(r"^(?:option|answer)\b", "", _bare(str(answer)))
     named = {_bare(key): key for key in options}
-    named |= {_bare(text): key for key, text in options.items() if _bare(text) not in named}
+    for key, text in options.items():  # "about 1 s" is enough of "about 1 s: they take turns"
+        named = {_bare(text): key, _bare(text.partition(":")[0]): key} | named
     named |= {_bare(f"{key}) {text}"): key for key, text in options.items()}
     return named.get(_bare(said)) or named.get(_YES_AND_NO.get(_bare(said), ""))
 
@@ -57,11 +60,12 @@ def letters(answer: object, keys: Collection[str]) -> list[str] | None:
 def number(answer: object, unit: str = "") -> float | None:
     """Return a number in `unit`; None if it is not a finite one, or in a unit of another sort.
 
+    What is counted may have any name: 7 barriers answer a question for a number without a unit.
     A comma before each three digits parts thousands, any other single one is a decimal comma. A
     fraction of 1 or less stands for its percentage where the unit is %.
     """
-    text = _ABOUT.sub("", str(answer).strip()).translate(_SIGNS)
-    for figure, word in enumerate(_WORDS):
+    text = "" if answer is None else _ABOUT.sub("", str(answer).strip()).translate(_SIGNS)
+    for word, figure in _WORDS.items():
         text = re.sub(rf"^{word}\b", str(figure), text, flags=re.IGNORECASE)
     if (written := _WRITTEN.fullmatch(_POWER.sub("e", text))) is None:
         return None
@@ -91,23 +95,29 @@ def _plain(figure: str) -> float:
 
 def _factor(word: str, unit: str) -> float:
     """Return what turns `word` into `unit`; raise `ValueError` where they are of two sorts."""
-    if not word or _singular(word) == _singular(unit):
+    if not word or (unit and _singular(word) == _singular(unit)):
         return 1.0
-    if word.lower() in _PERCENT:
-        if unit in ("", "%"):
-            return 1.0 if unit else 0.01
-    elif unit in ("", "times"):
-        if word.lower() in ("times", "x", "×"):
-            return 1.0
-    else:
-        shorter = re.sub(r"(?i)bytes?$", "B", re.sub(r"(?i)^sec(?:ond)?s?$", "s", word))
-        for known in (shorter, shorter.upper().replace("I", "i")):
-            for read in (nbytes, seconds):
-                try:
-                    return read("answer", f"1{known}") / read("answer", f"1{unit}")
-                except ValueError:
-                    continue
+    if word.lower() in _PERCENT and unit in ("", "%"):
+        return 1.0 if unit else 0.01
+    sizes = [(_size(read, word), _size(read, unit or "?")) for read in (nbytes, seconds)]
+    for have, want in sizes:
+        if have and want:
+            return have / want
+    counted = unit != "%" and not any(have or want for have, want in sizes)
+    if counted and (word in ("x", "×") or _THINGS.fullmatch(word)):
+        return 1.0
     raise ValueError(f"{word!r} is not a unit like {unit!r}")
+
+
+def _size(read: Callable[[str, str], float], unit: str) -> float:
+    """Return how much 1 of a unit is; 0 where it is no unit of this sort."""
+    shorter = re.sub(r"(?i)bytes?$", "B", re.sub(r"(?i)^sec(?:ond)?s?$", "s", unit))
+    for known in (shorter, shorter.upper().replace("I", "i")):
+        try:
+            return read("answer", f"1{known}")
+        except ValueError:
+            continue
+    return 0.0
 
 
 def _singular(word: str) -> str:
