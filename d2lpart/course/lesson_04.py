@@ -206,9 +206,10 @@ BALANCE = [
     ),
     NumberQuestion(
         "04.q8",
-        "Predict: the best cut has a bottleneck of 41, and its stage 0 needs 80 of memory. Each "
+        "Predict: the best cut has a bottleneck of 41 ms, and its stage 0 needs 80 of memory. Each "
         "device has 60. What is the smallest bottleneck now?",
         answer=lambda: _need(60).bottleneck(DECODER),
+        unit="ms",
         explain=lambda: (
             f"Stage 0 may keep 2 blocks. Of the other 10, either one joins the head, 40 + 10, or "
             f"all lie between, and a stage gets 5: {_need(60).bottleneck(DECODER):g} both ways."

@@ -1,11 +1,12 @@
-"""Lesson 04: placement and balance; its exercises. Those on cuts have their own file."""
+"""Lesson 04: placement and balance; its exercises. Those on cuts have their own files."""
 
 import random
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from d2lpart.course.exercise import Exercise, Misconception
-from d2lpart.course.lesson_04_cuts import BEST_SIZES, FITTING_SIZES
+from d2lpart.course.lesson_04_cuts import BEST_SIZES
+from d2lpart.course.lesson_04_fits import FITTING_SIZES
 
 
 def crossings(placement: Sequence[int]) -> int:
@@ -31,6 +32,15 @@ def _groups(placement: Sequence[int]) -> int:
 
 def _there_and_back(placement: Sequence[int]) -> int:
     return 2 * crossings(placement)
+
+
+def _round(placement: Sequence[int]) -> int:
+    """Compare each layer with the one before, and the first with the last: Python's index -1."""
+    return sum(a != placement[layer - 1] for layer, a in enumerate(placement))
+
+
+def _distance(placement: Sequence[int]) -> int:
+    return sum(abs(a - b) for a, b in pairwise(placement))
 
 
 def _placements(rng: random.Random) -> Iterator[tuple[list[int]]]:
@@ -80,6 +90,20 @@ CROSSINGS = Exercise(
             lambda placement: (
                 f"You count messages, forward and backward. A crossing has two of them, so "
                 f"{_there_and_back(placement)} is twice the number asked for."
+            ),
+        ),
+        Misconception(
+            _round,
+            lambda placement: (
+                f"You compare layer 0 with layer {len(placement) - 1}, too: `placement[-1]` is the "
+                f"last one. Nothing passes between these two."
+            ),
+        ),
+        Misconception(
+            _distance,
+            lambda placement: (
+                f"You add up how far the device numbers are apart, {_distance(placement)} in all. "
+                f"From device 2 to device 0 is one crossing, as from 1 to 0."
             ),
         ),
     ],

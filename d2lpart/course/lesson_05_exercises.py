@@ -42,6 +42,13 @@ def _as_listed(spans: Spans) -> float:
     return 1 - busy / (len({rank for rank, _, _ in spans}) * (spans[-1][2] - spans[0][1]))
 
 
+def _last_to_start(spans: Spans) -> float:
+    """Take the end of the span that starts last for the end of the step."""
+    first, last = min(start for _, start, _ in spans), max(spans, key=lambda span: span[1])
+    busy = sum(end - start for _, start, end in spans)
+    return 1 - busy / (len({rank for rank, _, _ in spans}) * (last[2] - first))
+
+
 def _one_lane(spans: Spans) -> float:
     num_ranks = len({rank for rank, _, _ in spans})
     return 1 - num_ranks * (1 - idle_fraction(spans))
@@ -61,6 +68,7 @@ def _spans(rng: random.Random) -> Iterator[tuple[list[tuple[int, float, float]]]
     yield ([(0, 0.0, 1.0), (1, 1.0, 2.0)],)
     yield ([(0, 5.0, 6.0), (1, 6.0, 8.0)],)
     yield ([(0, 0.0, 2.0), (1, 1.0, 3.0)],)  # two ranks work at the same time
+    yield ([(0, 0.0, 6.0), (1, 1.0, 2.0)],)  # the one that starts last does not end last
     for case in range(8):
         at, drawn = rng.randint(0, 12) / 4, []
         ranks = list(range(rng.randint(2, 4)))
@@ -108,6 +116,14 @@ READ_A_TIMELINE = Exercise(
             lambda spans: (
                 f"You take the first and the last span of the list. They come in no order: the "
                 f"step begins at {min(start for _, start, _ in spans):g} s and ends at "
+                f"{max(end for _, _, end in spans):g} s."
+            ),
+        ),
+        Misconception(
+            _last_to_start,
+            lambda spans: (
+                f"You take the end of the span that starts last, "
+                f"{max(spans, key=lambda span: span[1])[2]:g} s. Another one ends later, at "
                 f"{max(end for _, _, end in spans):g} s."
             ),
         ),

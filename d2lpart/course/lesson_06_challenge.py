@@ -61,13 +61,15 @@ def _within(args: tuple[Any, ...], output: Any) -> str | None:
 
 def _shorter(args: tuple[Any, ...], output: Any) -> str | None:
     p, m = args
-    own, par = timeline_of(output).makespan, simulate(build_schedule("1f1b", p, m), SECONDS)
-    if own < par.makespan or p == 1:
+    own, par = timeline_of(output), simulate(build_schedule("1f1b", p, m), SECONDS)
+    if own.makespan < par.makespan or p == 1:
         return None
-    last = max(range(p), key=lambda rank: timeline_of(output).idle(rank))
+    gaps = [(rank, gap) for rank in range(p) for gap in own.gaps(rank)]
+    rank, gap = max(gaps, key=lambda one: one[1].seconds)
     return (
-        f"It takes {own:g} s, and 1F1B {par.makespan:g} s. Rank {last} idles "
-        f"{timeline_of(output).idle(last):g} s: which W could run there?"
+        f"It takes {own.makespan:g} s, and 1F1B {par.makespan:g} s. The longest gap is on rank "
+        f"{rank}, from {gap.start:g} s to {gap.end:g} s: it {gap.reason}. What can run there, or "
+        f"come sooner?"
     )
 
 

@@ -154,8 +154,8 @@ MOST_HELD = Exercise(
         Misconception(
             _after_backwards,
             lambda order: (
-                "You look when a backward has just let one go. The most is held just before, "
-                f"{most_held(order)} here."
+                "You look right behind a backward, or right before a forward. The most is held "
+                f"right behind a forward, {most_held(order)} here."
             ),
         ),
     ],

@@ -70,6 +70,24 @@ def crossings(placement):
 def crossings(placement):
     return 2 * sum(a != b for a, b in pairwise(placement))
 
+# %% tags=["wrong-answer"]
+# EXERCISE: 04.1
+# MISCONCEPTION: the index -1 is the last layer
+# EXPECT: Nothing passes between these two
+def crossings(placement):
+    count = 0
+    for layer in range(len(placement)):
+        if placement[layer] != placement[layer - 1]:
+            count += 1
+    return count
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 04.1
+# MISCONCEPTION: a longer way is more than one crossing
+# EXPECT: From device 2 to device 0 is one crossing
+def crossings(placement):
+    return sum(abs(a - b) for a, b in pairwise(placement))
+
 # %% tags=["right-answer"]
 # EXERCISE: 04.1
 def crossings(placement):
@@ -271,6 +289,25 @@ def best_sizes(costs, num_stages):
 
 # %% tags=["wrong-answer"]
 # EXERCISE: 04.3
+# MISCONCEPTION: sorts the layers
+# EXPECT: The order of the layers is given
+def best_sizes(costs, num_stages):
+    return list(partition(sorted(costs), num_stages).sizes)
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 04.3
+# MISCONCEPTION: closes a stage once it has reached the mean
+# EXPECT: stage, not 2
+def best_sizes(costs, num_stages):
+    sizes, load = [0], 0
+    for cost in costs:
+        if load >= sum(costs) / num_stages:
+            sizes, load = sizes + [0], 0
+        sizes[-1], load = sizes[-1] + 1, load + cost
+    return sizes
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 04.3
 # MISCONCEPTION: returns where the stages begin
 # EXPECT: layers, there are
 def best_sizes(costs, num_stages):
@@ -379,6 +416,16 @@ def fitting_sizes(costs, memory, capacity, num_stages):
     choices = combinations(range(1, len(costs)), num_stages - 1)
     ways = [[b - a for a, b in pairwise((0, *cuts, len(costs)))] for cuts in choices]
     fitting = [sizes for sizes in ways if Partition(sizes).bottleneck(memory) < capacity]
+    return min(fitting, key=lambda sizes: Partition(sizes).bottleneck(costs), default=[])
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 04.4
+# MISCONCEPTION: looks for the memory of a stage at the front each time
+# EXPECT: stage 1 needs
+def fitting_sizes(costs, memory, capacity, num_stages):
+    choices = combinations(range(1, len(costs)), num_stages - 1)
+    ways = [[b - a for a, b in pairwise((0, *cuts, len(costs)))] for cuts in choices]
+    fitting = [sizes for sizes in ways if all(sum(memory[:size]) <= capacity for size in sizes)]
     return min(fitting, key=lambda sizes: Partition(sizes).bottleneck(costs), default=[])
 
 # %% tags=["right-answer"]

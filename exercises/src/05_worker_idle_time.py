@@ -81,6 +81,15 @@ def idle_fraction(spans):
 
 # %% tags=["wrong-answer"]
 # EXERCISE: 05.1
+# MISCONCEPTION: the span that starts last ends last
+# EXPECT: Another one ends later, at 6 s
+def idle_fraction(spans):
+    ordered = sorted(spans, key=lambda span: span[1])
+    busy = sum(end - start for _, start, end in spans)
+    return 1 - busy / (len({s[0] for s in spans}) * (ordered[-1][2] - ordered[0][1]))
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 05.1
 # MISCONCEPTION: filling and draining are no idle time
 # EXPECT: Filling and draining are idle time, too
 def idle_fraction(spans):

@@ -142,7 +142,7 @@ def most_held(order):
 # %% tags=["wrong-answer"]
 # EXERCISE: 06.2
 # MISCONCEPTION: looks when one has just been let go
-# EXPECT: You look when a backward has just let one go
+# EXPECT: You look right behind a backward
 def most_held(order):
     held, seen = 0, [0]
     for action in order:
@@ -152,6 +152,18 @@ def most_held(order):
             held -= 1
             seen.append(held)
     return max(seen)
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 06.2
+# MISCONCEPTION: looks before a forward has added its own
+# EXPECT: or right before a forward
+def most_held(order):
+    held = most = 0
+    for action in order:
+        if action[0] == "F":
+            most = max(most, held)
+        held += 1 if action[0] == "F" else -1
+    return most
 
 # %% tags=["wrong-answer"]
 # EXERCISE: 06.2
@@ -331,6 +343,19 @@ def my_schedule(p, m):
 # EXPECT: That is ZB-H2
 def my_schedule(p, m):
     return [list(map(str, order)) for order in build_schedule("zb-h2", p, m).orders]
+
+# %% tags=["wrong-answer"]
+# EXERCISE: 06.4
+# MISCONCEPTION: every rank runs as far ahead as rank 0
+# EXPECT: waits for 1I0 on rank 1
+def my_schedule(p, m):
+    orders = []
+    for r in range(p):
+        order = [f"{r}F{k}" for k in range(p)]
+        for k in range(m):
+            order += [f"{r}I{k}", f"{r}W{k}"] + [f"{r}F{k + p}"] * (k + p < m)
+        orders.append(order)
+    return orders
 
 # %% tags=["wrong-answer"]
 # EXERCISE: 06.4

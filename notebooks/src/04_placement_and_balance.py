@@ -245,7 +245,7 @@ for name, layers, p in [("heavy front", heavy_front, 3), ("31 equal", [1] * 31, 
 # %% [markdown]
 # There is the 41 of the first page. The mean of the decoder's loads is 40.25; its costs are whole numbers, so no bottleneck lies between 40.25 and 41. A cut that reaches 41 is the best.
 #
-# Move the boundaries yourself. How near do you get to the best, and what happens to the blanks? (Where you see no sliders, `widgets.partition_report(heavy_front, [2, 2, 8], schedule="gpipe")` answers for any cut.)
+# Move the boundaries yourself, with the mouse or the arrow keys. How near do you get to the best, and what happens to the blanks? (Where you see no sliders, `widgets.partition_report(heavy_front, [2, 2, 8], schedule="gpipe")` answers for any cut.)
 
 # %%
 from d2lpart import widgets

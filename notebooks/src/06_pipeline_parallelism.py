@@ -369,9 +369,10 @@ print(one_f_one_b.why(1, max(waits, key=lambda gap: gap.seconds)))
 # Read it upwards: the last line is where it began. A gap is as long as the chain behind it, so a faster
 # device helps only if it is in the chain.
 #
-# Now try for yourself. Choose a schedule and its sizes, and ask any gap why it is there. (Without
-# controls you see the start; `schedule_report("zb-v", 4, 8, latency=0.5)` from
-# `d2lpart.report_schedule` answers for other values, and its `why(0)` for the longest gap.)
+# Now try for yourself. Choose a schedule and its sizes, and ask any gap why it is there. (On the
+# keyboard, arrows move a slider, and Space opens a list. Without controls you see the start;
+# `schedule_report("zb-v", 4, 8, latency=0.5)` from `d2lpart.report_schedule` answers for other values,
+# and its `why(0)` for the longest gap.)
 
 # %%
 from d2lpart.widgets import schedule_explorer
