@@ -62,6 +62,15 @@ def test_a_number_is_written_into_a_field():
     assert "<b>Right.</b> 3." in feedback(box)
 
 
+def test_enter_in_the_field_answers_and_the_button_does_not_answer_twice():
+    given = []
+    (field, button) = widget.CONTROLS["number"](NUMBER, given.append)[0].children[::2]
+    field.value = "4"  # as Enter sets it
+    button.click()
+    field.value = "5"
+    assert given == ["4", "5"]
+
+
 def test_a_click_never_raises_in_strict_mode(monkeypatch):
     monkeypatch.setenv("D2LPART_STRICT", "1")
     box = widget.build(CHOICE)

@@ -312,6 +312,9 @@ def test_questions_of_every_kind_are_answered_without_a_mouse(lab: Lab, page: An
     number.get_by_role("textbox").press("Tab")
     page.keyboard.press("Enter")  # the focus is on the button now
     assert "4 MB is too large" in replies(number, "Not yet.")
+    number.get_by_role("textbox").fill("3")
+    number.get_by_role("textbox").press("Enter")
+    assert "Three." in replies(number, "Right.")
 
     several = shown(page, 3)
     for box in several.get_by_role("checkbox").all():

@@ -110,7 +110,7 @@ def _place(question: Any, answer: Answer) -> list[Any]:
 
 
 def _number(question: Any, answer: Answer) -> list[Any]:
-    """A field with the unit behind it, and a button."""
+    """A field with the unit behind it, and a button; Enter in the field answers as well."""
     import ipywidgets
 
     entry = ipywidgets.Text(
@@ -118,8 +118,16 @@ def _number(question: Any, answer: Answer) -> list[Any]:
         continuous_update=False,
         layout=ipywidgets.Layout(width="12em"),
     )
+    judged: list[str] = []
+
+    def once(_: object) -> None:
+        if judged != [entry.value]:
+            judged[:] = [entry.value]
+            answer(entry.value)
+
     button = _check_button(question)
-    button.on_click(lambda _: answer(entry.value))
+    entry.observe(once, "value")
+    button.on_click(once)
     return [ipywidgets.HBox([entry, ipywidgets.HTML(html.escape(question.unit)), button])]
 
 
