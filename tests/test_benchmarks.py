@@ -15,6 +15,9 @@ import contest
 import gpu
 import growth
 import imports
+import lessons
+import meter
+import nbformat
 import prediction
 import pytest
 import quality
@@ -456,6 +459,87 @@ def test_an_import_takes_some_time_of_the_processor(tmp_path):
     row = imports.row("json", [(1.0, 0.5), (3.0, 1.5)])
     assert row.data["seconds"].middle == 2.0
     assert list(row.cells) == ["2,000 ms (1,500 to 2,500)", "1,000 ms (750 to 1,250)"]
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """A lesson of two cells: a model runs, then a picture is shown."""
+    cells = [
+        "import torch\nlayer = torch.nn.Linear(200, 200)\nfor _ in range(50):\n"
+        "    layer(torch.ones(200, 200)).sum().backward()",
+        "from d2lpart import Partition\nPartition([2, 1])",
+    ]
+    lesson = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbformat.write(lesson, tmp_path / "42_small.ipynb")
+    return tmp_path / "42_small.ipynb"
+
+
+def test_the_seconds_of_a_lesson_are_shared_out(notebook):
+    seconds = lessons.metered(notebook)
+    assert set(seconds) == {part for parts in lessons.PARTS.values() for part in parts}
+    assert min(seconds.values()) > 0
+    (row,) = lessons.lessons([notebook]).rows
+    assert row.anchor == "lesson-42"
+    assert row.data["seconds"] == pytest.approx(
+        sum(row.data[part] for parts in lessons.PARTS.values() for part in parts)
+    )
+    assert [cell.count("%") for cell in row.cells] == [0, 1, 1, 1, 1]
+
+
+def test_a_lesson_without_a_picture_is_refused(notebook):
+    (row,) = lessons.pictures(notebook, 1).rows
+    assert row.data["seconds"].middle > 0
+    content = nbformat.read(notebook, as_version=4)
+    content.cells = [nbformat.v4.new_code_cell("1 + 1")]
+    nbformat.write(content, notebook)
+    with pytest.raises(ValueError, match=r"42_small.ipynb shows no picture"):
+        lessons.first_picture(notebook)
+
+
+def test_what_nests_is_charged_to_the_innermost_alone(monkeypatch):
+    monkeypatch.setattr(meter, "spent", meter.Counter())
+    ticks = iter([0.0, 1.0, 3.0, 6.0])  # of the thread, at each change
+    monkeypatch.setattr(meter.time, "thread_time", lambda: next(ticks))
+
+    class Work:
+        def inner(self):
+            return "done"
+
+        def outer(self):
+            return self.again()
+
+        def again(self):
+            return self.inner()
+
+    for function, name in (("inner", "b"), ("outer", "a"), ("again", "a")):
+        meter.charge(Work, function, name)
+    assert Work().outer() == "done"
+    assert meter.spent == {"a": 1.0 + 3.0, "b": 2.0}
+    assert next(ticks, "none left") == "none left"  # `again` has changed nothing
+
+
+def test_what_raises_is_charged_no_longer(monkeypatch):
+    monkeypatch.setattr(meter, "spent", meter.Counter())
+
+    class Work:
+        def fail(self):
+            raise KeyError
+
+    meter.charge(Work, "fail", "a")
+    with pytest.raises(KeyError):
+        Work().fail()
+    assert meter._thread.names == []
+    assert set(meter.spent) == {"a"}
+
+
+def test_checks_are_timed_right_and_wrong():
+    one, two = lessons.exercises()[:2]
+    table = lessons.checks([one, two], 1)
+    assert [row.anchor for row in table.rows] == ["check-right", "check-slowest", "check-wrong"]
+    assert one.id in table.rows[1].name or two.id in table.rows[1].name
+    for row in table.rows:
+        assert row.data["seconds"].low > 0 < row.data["processor_seconds"].low
+    table.markdown()
 
 
 def test_waits_are_counted_by_place():

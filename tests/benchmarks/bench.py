@@ -17,6 +17,7 @@ import claims
 import gpu
 import growth
 import imports
+import lessons
 import partitioning
 import prediction
 import quality
@@ -35,6 +36,7 @@ SECTIONS: dict[str, Callable[[bool], list[report.Table]]] = {
     "simulator": simulator.tables,
     "predictions": prediction.tables,
     "import": imports.tables,
+    "lessons": lessons.tables,
     "growth": growth.tables,
     "cuda": gpu.tables,
 }
