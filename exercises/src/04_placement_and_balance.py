@@ -8,6 +8,7 @@
 
 # %%
 from itertools import combinations, pairwise
+from math import comb
 
 from d2lpart import Partition, build_schedule, check_placement, draw, partition, simulate
 from d2lpart.course import check, hints
@@ -349,10 +350,11 @@ for name, (width, blocks, stages) in {"GPT-2": (768, 12, 4), "GPT-3": (12288, 96
     head = 50257 * width / (12 * width**2)
     weights = [0] + [1] * blocks + [head]
     sizes = list(partition(weights, stages).sizes) if blocks > 12 else cut(weights, stages)
-    print(f"{name}: a head weighs {head:.2f} blocks; {stages} stages of {sizes}")
+    print(f"{name}: a head weighs {head:.2f} blocks; {stages} stages of {sizes}, "
+          f"the best of {comb(blocks + 1, stages - 1):,} cuts")
 
 # %% [markdown]
-# (The 98 layers of GPT-3 go to `partition`: eight stages of them are 97 · 96 · … · 91 / 7! cuts, more than ten thousand million. Trying them all is a test, not a method.)
+# (The 98 layers of GPT-3 go to `partition`: there are too many cuts. Trying them all is a test, not a method.)
 #
 # ## Exercise 04.4 ●●● (20 minutes): the best cut that fits
 #

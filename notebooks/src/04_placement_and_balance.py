@@ -3,7 +3,7 @@
 #
 # **Which layer goes where, and who decides?**
 #
-# 50 minutes. You need *layer*, *stage*, *rank* and the two messages over a cut (an activation forward, its gradient back) from lesson 03. No GPU is needed.
+# 50 minutes. You need the *clocks* of lesson 00, and *layer*, *stage*, *rank* and the two messages over a cut (an activation forward, its gradient back) from lesson 03. No GPU is needed.
 
 # %% [markdown]
 # ## After this lesson you can

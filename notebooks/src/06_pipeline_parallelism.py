@@ -284,7 +284,7 @@ for name in ("1f1b", "interleaved", "zb-h1", "zb-h2", "zb-v"):
 # %% [markdown]
 # Two columns for the bubble, and ZB-H2 has 0.0% in one of them. The paper counts each rank from its
 # own first start to its own last end, and takes the longest: `bubble_rate()`. Our idle/total counts the
-# whole step for all, and with it the 3 s by which rank 3 of ZB-H2 starts late. Neither is wrong. In the
+# whole step for all, and with it the time by which rank 3 of ZB-H2 starts late. Neither is wrong. In the
 # paper a rank that is done begins the next step at once, so a late start is lost only once; for that
 # the optimizer must not wait for all ranks. Our steps end for all together. When you read "zero
 # bubble", ask which.
@@ -445,11 +445,12 @@ builder
 #
 # ## To remember
 #
-# - Even stages: idle/total $(p-1)/(vm+p-1)$, with $v$ stages a rank. GPipe and 1F1B have the same
-#   bubble; 1F1B holds at most $p-r$ micro-batches on rank $r$, GPipe all $m$. There is one update a
+# - Even stages, free links: idle/total $(p-1)/(vm+p-1)$, with $v$ stages a rank. GPipe and 1F1B have
+#   the same bubble; 1F1B holds at most $p-r$ micro-batches on rank $r$, GPipe all $m$. There is one update a
 #   mini-batch in all of them.
 # - Interleaving divides the blanks by $v$, for $vp-1$ crossings and more memory.
-# - The backward has two halves, and nobody waits for W. Zero-bubble orders fill the gaps with it.
+# - The backward has two halves, and before the optimizer's step nobody waits for W. Zero-bubble orders
+#   fill the gaps with it.
 # - There are three bubbles in the wild: idle/total, idle/ideal, and that of the longest rank.
 # - The smallest bubble need not be the fastest step: fixed costs, messages and uneven stages decide.
 #
