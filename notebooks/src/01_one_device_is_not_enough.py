@@ -224,9 +224,9 @@ question("01.q4")
 
 # %% [markdown]
 # The first gradient comes back to rank 0 when the first micro-batch has been on all ranks. By then rank 0
-# has taken in one micro-batch for each of them, and only now it lets one go before it takes in the
-# next. In letters: under 1F1B rank $r$ of $p$ holds at most $\min(m, p - r)$ micro-batches, each of
-# $L/p$ layers. For rank 0 and $m \ge p$ that is
+# has taken in one micro-batch for each of them, and only now it lets one go before it takes in the next.
+# Those that it holds are *in flight*. In letters: under 1F1B rank $r$ of $p$ has at most
+# $\min(m, p - r)$ of $m$ micro-batches in flight, each in $L/p$ layers. For rank 0 and $m \ge p$ that is
 #
 # $$p \cdot \frac{L}{p} = L \text{ layers of one micro-batch, whatever } p \text{ is.}$$
 #
@@ -396,8 +396,8 @@ print(f"the embedding alone: {16 * large.vocab_size * large.width / 1e9:.1f} GB 
 # %%
 cases = {"recompute none": (64, "none"), "recompute selective": (64, "selective"),
          "recompute full": (64, "full"), "none, 1 micro-batch": (1, "none")}
-rows = {name: decoder_ledger(large, build_schedule("1f1b", 110, m), parameters=200e9, recompute=again)
-        for name, (m, again) in cases.items()}
+rows = {name: decoder_ledger(large, build_schedule("1f1b", 110, m), parameters=200e9, recompute=kind)
+        for name, (m, kind) in cases.items()}
 print(f"with full recompute {usable - rows['recompute full'].total / 1e9:.1f} GB to spare")
 Ledgers(rows.values(), capacity=[usable * 1e9] * 4).plot(names=list(rows))
 
@@ -412,7 +412,7 @@ Ledgers(rows.values(), capacity=[usable * 1e9] * 4).plot(names=list(rows))
 
 # %% tags=["nbval-check-output"]
 print("GB on the fullest GPU, recompute none, selective and full; * fits")
-print("   t    p  GPUs   state    none    selective  full      idle")
+print("   t    p  GPUs   state    none   selective        full     idle")
 for t, p in ((1, 110), (2, 55), (4, 22), (4, 55), (8, 11), (8, 22)):
     orders, totals = build_schedule("1f1b", p, 64), []
     for recompute in ("none", "selective", "full"):
@@ -420,7 +420,7 @@ for t, p in ((1, 110), (2, 55), (4, 22), (4, 55), (8, 11), (8, 22)):
                              sequence_parallel=t > 1, recompute=recompute)
         totals.append(row.total / 1e9)
     print(f"{t:4} {p:4} {t * p:5}  {3200 / (t * p):6.1f}  "
-          + "  ".join(f"{x:6.1f}{'*' if x < usable else ' '}" for x in totals)
+          + "     ".join(f"{x:6.1f}{'*' if x < usable else ' '}" for x in totals)
           + f"  {(p - 1) / (64 + p - 1):6.0%}")
 
 # %% [markdown]
