@@ -47,7 +47,7 @@ def before(place: int, of: str) -> float:
 def numbers(name: str) -> int:
     """How many numbers of one image a cut behind that layer carries, one way; nothing is run."""
     channels, side = 1, 28
-    for layer in _network()[: NAMES.index(name) + 1]:
+    for layer in list(_network())[: NAMES.index(name) + 1]:
         if isinstance(layer, nn.Conv2d):
             channels, side = layer.out_channels, side - int(layer.kernel_size[0]) + 1
         elif isinstance(layer, nn.AvgPool2d):
