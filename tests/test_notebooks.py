@@ -82,6 +82,15 @@ def test_a_lesson_says_what_for_and_closes_with_what_to_remember(source: Path):
     assert "## To remember" in headings
 
 
+@each(LESSONS)
+def test_every_question_and_prediction_stands_in_its_lesson(source: Path):
+    items = [*catalog.questions(), *catalog.predictions()]
+    own = [item.id for item in items if item.id.startswith(f"{source.stem[:2]}.")]
+    text = source.read_text("utf-8")
+    assert own
+    assert [item for item in own if f'("{item}"' not in text] == []
+
+
 @pytest.mark.parametrize(
     "path",
     [*SOURCES, *sorted((ROOT / "d2lpart").rglob("*.py")), *sorted(ROOT.glob("*.md"))],

@@ -31,6 +31,13 @@ def test_the_command_prints_what_the_readme_shows(capsys):
     assert capsys.readouterr().out == shown
 
 
+@pytest.mark.parametrize("folder", ["notebooks", "exercises"])
+def test_the_table_of_lessons_names_every_notebook(folder):
+    table = README.split("| lesson | its question | exercises |")[1].split("\n\n")[0]
+    named = re.findall(rf"\]\(({folder}/[^)]+)\)", table)
+    assert named == [f"{folder}/{path.name}" for path in sorted((ROOT / folder).glob("*.ipynb"))]
+
+
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)]+)\)", README))
 def test_every_link_leads_to_a_file(target):
     path, _, anchor = target.partition("#")
