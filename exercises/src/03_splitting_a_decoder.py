@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 03 Splitting a transformer decoder: exercises
 #
-# About an hour. The lesson is [03_splitting_a_decoder.ipynb](../notebooks/03_splitting_a_decoder.ipynb).
+# Six exercises, about an hour. They go with [lesson 03](../notebooks/03_splitting_a_decoder.ipynb).
 
 # %% [markdown]
 # Write each function in place of `raise NotImplementedError`, run its cell, then the check below it. A check that fails shows the smallest case it found and one sentence to go on with. Ranks, stages and layers count from 0. The hints unfold; each says more than the one before.
@@ -28,7 +28,7 @@ def loss_of(outputs, targets):
 
 
 # %% [markdown]
-# ## Exercise 03.1 ● (5 minutes): the order of events
+# ## Exercise 03.1 ● (5 minutes): The order of events
 #
 # One mini-batch goes through `num_stages` stages in one piece (micro-batch 0). Write `events(num_stages)`: the list of all actions in the order in which they happen, each as text such as `"2F0"`.
 #
@@ -136,7 +136,7 @@ pipeline.step(tokens, targets)  # to warm up
 pipeline.step(tokens, targets).timeline
 
 # %% [markdown]
-# ## Exercise 03.2 ● (5 minutes): the messages of the backward pass
+# ## Exercise 03.2 ● (5 minutes): The messages of the backward pass
 #
 # Write `backward_messages(num_stages)`: the messages that carry gradients, as pairs (from stage, to stage), in the order in which they are sent. With three stages it is `[(2, 1), (1, 0)]`.
 
@@ -237,7 +237,7 @@ print("sent:  ", sent)
 print("listed:", result.or_reference()(6))
 
 # %% [markdown]
-# ## Exercise 03.3 ●● (8 minutes): the bytes of one step
+# ## Exercise 03.3 ●● (8 minutes): The bytes of one step
 #
 # Write `bytes_moved(batch, positions, width, num_stages, bytes_per_number)`: all bytes that cross between stages in one step, activations and gradients. A gradient has the type of what it is the gradient of.
 #
@@ -320,7 +320,7 @@ for name, (positions, width, blocks) in models.items():
 # %% [markdown]
 # The larger the model, the smaller the part that moves: the message grows with the width, the weights with its square and with the depth.
 #
-# ## Exercise 03.4 ●● (8 minutes): the weights of micro-batches
+# ## Exercise 03.4 ●● (8 minutes): The weights of micro-batches
 #
 # A mini-batch has been cut into micro-batches, each with its own mean loss. Write `microbatch_weights(microbatches)`: one weight for each, so that the weighed losses add up to the mean loss of the mini-batch. A micro-batch is given as the list of its targets, and a target of −100 does not count.
 #
@@ -402,7 +402,7 @@ print("weights", [round(float(weight), 3) for weight in weights])
 print(f"the embedding's gradient is off by {off:.0e} of its length")
 
 # %% [markdown]
-# ## Exercise 03.5 ●● (15 minutes): two stages by hand
+# ## Exercise 03.5 ●● (15 minutes): Two stages by hand
 #
 # Write `split_backward(first, second, inputs, targets, loss_fn)`: one step over two stages, as if each were on a device of its own. Nothing but numbers crosses the cut. It leaves the gradients in the weights of both, adds them to what is there, and returns the loss, `loss_fn(outputs, targets)`.
 #
@@ -594,7 +594,7 @@ equal = [torch.equal(a, b) for a, b in zip(cut.parameters(), uncut.parameters())
 print(f"{sum(equal)} of {len(equal)} weights are equal to the last bit after 10 updates")
 
 # %% [markdown]
-# ## Exercise 03.6 ●●● (20 minutes): one weight on two stages
+# ## Exercise 03.6 ●●● (20 minutes): One weight on two stages
 #
 # A tied weight has its `home` in one stage; other stages compute with `shadows`, which hold the same numbers. All backwards of a step are done: each of them has left its share in its own `.grad`. Where a stage has not used the weight in this step, the share is `None`; home's may be, too.
 #

@@ -443,7 +443,8 @@ for t, p in ((1, 110), (2, 55), (4, 22), (4, 55), (8, 11), (8, 22)):
 #   needs no plan.
 #
 # The exercises are in
-# [01_one_device_is_not_enough.ipynb](../exercises/01_one_device_is_not_enough.ipynb).
+# [01_one_device_is_not_enough.ipynb](../exercises/01_one_device_is_not_enough.ipynb). Next: other ways to
+# split, [lesson 02](02_three_ways_to_split.ipynb).
 #
 # **Read on.** Rajbhandari et al., [ZeRO](https://arxiv.org/abs/1910.02054), section 3, for the 16 bytes.
 # Korthikanti et al., [Reducing Activation Recomputation](https://arxiv.org/abs/2205.05198), for the 34 and

@@ -280,8 +280,8 @@ question("02.q7")
 
 # %% [markdown]
 # There are several ways to do an all-reduce. One rank can collect all gradients, add them up and send the sum
-# back; D2L begins so. Or each of *n* ranks cuts its gradients into *n* pieces, and they go round a
-# *ring*: *n* − 1 rounds to add them up, *n* − 1 to pass the sums on.
+# back; D2L begins so. Or each of $n$ ranks cuts its gradients into $n$ pieces, and they go round a
+# *ring*: $n - 1$ rounds to add them up, $n - 1$ to pass the sums on.
 
 # %%
 question("02.q8")
@@ -418,8 +418,8 @@ print(f"{weights:,} parameters, P/A = {weights / (32 * 64):.0f} samples")
 ways
 
 # %% [markdown]
-# With 16 samples the cut network moves the least, by far. Every cut is as wide as any other, so with *n*
-# ranks there are *n* − 1 equal cuts; the formula holds as it stands, and the replicas catch up at $P/A$
+# With 16 samples the cut network moves the least, by far. Every cut is as wide as any other, so with $n$
+# ranks there are $n - 1$ equal cuts; the formula holds as it stands, and the replicas catch up at $P/A$
 # samples. Layer-wise partitioning has four barriers a block and moves the most: it is used *inside* a
 # machine, where links are fast. (Its ranks hold more than a quarter of the weights, for the embedding is
 # on each.) So why not always cut between layers?

@@ -270,10 +270,11 @@ model, whole = small_decoder(seed=1), small_decoder(seed=1)
 loss_of(whole(tokens), targets).backward()
 
 pipeline = Pipeline(model.layers, [2, 1, 1, 2], ["cpu"] * 4, schedule="naive", clock="wall")
-timeline = pipeline.step(tokens, targets).timeline
+pipeline.step(tokens, targets)
 with torch.no_grad():
     print("outputs equal:", torch.equal(pipeline(tokens), whole(tokens)))
 print("gradients that differ:", differing(model, whole))
+timeline = pipeline.step(tokens, targets).timeline  # the first step was to warm up
 overlaps = sum(later.start < earlier.end for earlier, later in pairwise(timeline.spans))
 working = sum(span.seconds for span in timeline.spans) / timeline.makespan
 print(f"{overlaps} of {len(timeline.spans)} actions begin before the one before has ended;")
@@ -472,6 +473,6 @@ print("gradients that differ from the three on one device:", differing(pipeline,
 # - A cut through a sum, inside a layer or through the mini-batch, is right up to rounding; and the parts of a mini-batch have to be weighed.
 # - A falling loss proves nothing about a backward. Compare one step with the uncut model.
 #
-# The exercises for this lesson are in [03_splitting_a_decoder.ipynb](../exercises/03_splitting_a_decoder.ipynb). Next: which layer goes where, [lesson 04](04_placement_and_balance.ipynb).
+# The exercises are in [03_splitting_a_decoder.ipynb](../exercises/03_splitting_a_decoder.ipynb). Next: which layer goes where, [lesson 04](04_placement_and_balance.ipynb).
 #
 # **Read on.** D2L, [Training on Multiple GPUs](https://d2l.ai/chapter_computational-performance/multiple-gpus.html), for network and layer-wise partitioning. Xiao and Zhu, [Foundations of Large Language Models](https://arxiv.org/abs/2501.09223), for layer-wise model parallelism. Huang et al., [GPipe](https://arxiv.org/abs/1811.06965), for the same cut with micro-batches. Shoeybi et al., [Megatron-LM](https://arxiv.org/abs/1909.08053), for the cut inside layers. Press and Wolf, [Using the Output Embedding to Improve Language Models](https://arxiv.org/abs/1608.05859), for tied weights.
