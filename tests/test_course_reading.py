@@ -43,6 +43,16 @@ def test_false_has_its_names(answer):
     assert one_of(answer, TRUTH) == "false"
 
 
+@pytest.mark.parametrize(
+    ("answer", "value"),
+    [("66 2/3", 200 / 3), ("66⅔", 200 / 3), ("2½", 2.5), ("½", 0.5), ("−½", -0.5), ("-2 1/2", -2.5),
+     ("66 2/3 %", 2 / 3), ("1 024/3", 1024 / 3), ("2 / 3", 2 / 3), ("7/2", 3.5), ("5 3/0", None)],
+)  # fmt: skip
+def test_a_whole_number_may_have_a_fraction_behind_it(answer, value):
+    found = number(answer)
+    assert found is None if value is None else math.isclose(found, value)
+
+
 def test_yes_is_no_letter():
     assert one_of("yes", OPTIONS) is None
     assert one_of(True, OPTIONS) is None

@@ -17,11 +17,14 @@ from d2lpart.quantities import nbytes, seconds
 _DRESS = " \t\n()[].,:;'\"`*"
 _YES_AND_NO = {"t": "true", "yes": "true", "y": "true", "f": "false", "no": "false", "n": "false"}
 _LINKS = re.compile(r"\b(?:and|then|before)\b|[\W_]+")
-_SIGNS = str.maketrans({"−": "-", "–": "-", "⁄": "/", "½": "1/2", "¼": "1/4", "¾": "3/4"})
+_SIGNS = str.maketrans(
+    {"−": "-", "–": "-", "⁄": "/", "½": " 1/2", "¼": " 1/4", "¾": " 3/4", "⅓": " 1/3", "⅔": " 2/3"}
+)
 _ABOUT = re.compile(r"^(?:about|around|roughly|ca\.?|[~≈=])\s*", re.IGNORECASE)
 _POWER = re.compile(r"\s*[x×·*]\s*10\s*(?:\^|\*\*)\s*")
 _FIGURE = r"[+-]?(?:\d[\d,_'’\s]*)?(?:\.\d*)?(?:[eE][+-]?\d+)?"
 _WRITTEN = re.compile(rf"({_FIGURE})(?:\s*/\s*({_FIGURE}))?\s*([^\d\s/.,].*?)?\.?")
+_MIXED = re.compile(r"^([+-]?)\s*(?:(\d+)\s+)?(\d+)\s*/\s*(\d+)")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?(?:[eE].*)?")
 _TO_TEN = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 _WORDS = {word: value for value, word in enumerate(_TO_TEN)} | {"none": 0, "once": 1, "twice": 2}
@@ -64,7 +67,8 @@ def number(answer: object, unit: str = "") -> float | None:
     A comma before each three digits parts thousands, any other single one is a decimal comma. A
     fraction of 1 or less stands for its percentage where the unit is %.
     """
-    text = "" if answer is None else _ABOUT.sub("", str(answer).strip()).translate(_SIGNS)
+    text = "" if answer is None else _ABOUT.sub("", str(answer).strip())
+    text = _MIXED.sub(_as_fraction, text.translate(_SIGNS).strip())
     for word, figure in _WORDS.items():
         text = re.sub(rf"^{word}\b", str(figure), text, flags=re.IGNORECASE)
     if (written := _WRITTEN.fullmatch(_POWER.sub("e", text))) is None:
@@ -77,6 +81,12 @@ def number(answer: object, unit: str = "") -> float | None:
     except (ValueError, ZeroDivisionError, OverflowError):
         return None
     return value if isfinite(value) else None
+
+
+def _as_fraction(mixed: re.Match[str]) -> str:
+    """Write 66 2/3 as 200/3; leave 1 024/3 as it is, where the space parts thousands."""
+    whole, above, below = (int(figure or 0) for figure in mixed.groups()[1:])
+    return f"{mixed[1]}{whole * below + above}/{below}" if above < below else mixed[0]
 
 
 def _bare(text: str) -> str:
