@@ -245,7 +245,8 @@ def _gloo_works() -> bool:
     if not (dist.is_available() and dist.is_gloo_available()):
         return False
     try:
-        group: Any = dist.ProcessGroupGloo(dist.HashStore(), 0, 1, timedelta(seconds=10))
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        group: Any = dist.ProcessGroupGloo(store, 0, 1, timedelta(seconds=10))
         group.allreduce([torch.ones(1)]).wait()
     except RuntimeError:  # for example, there is no network interface
         return False
