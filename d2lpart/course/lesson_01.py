@@ -112,7 +112,8 @@ _QUESTIONS: list[BaseQuestion] = [
                 "The units work at once, a pass is faster, and what it needs is freed sooner.",
                 lambda: (
                     f"Data flows through in sequence, so one pass is no faster; and of the 7B's "
-                    f"{seven().total / 1e9:.1f} GB, {seven().state / 1e9:.0f} GB are state, which no pass frees."
+                    f"{seven().total / 1e9:.1f} GB, {seven().state / 1e9:.0f} GB are state, which "
+                    f"no pass frees."
                 ),
             ),
         },

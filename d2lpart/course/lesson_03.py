@@ -182,8 +182,8 @@ _QUESTIONS: list[BaseQuestion] = [
                 "A quarter of each of the 24 layers.",
                 lambda: (
                     f"D2L means inside the layer, what others call tensor parallelism. As D2L "
-                    f"describes it, all 4 GPUs meet behind every layer, {24} times a forward, where "
-                    f"{4 - 1} cuts between layers need {4 - 1} messages."
+                    f"describes it, all 4 GPUs meet behind every layer, {24} times a forward, "
+                    f"where {4 - 1} cuts between layers need {4 - 1} messages."
                 ),
             ),
         },
