@@ -40,6 +40,9 @@ class CapacityError(PartitionError):
 def exact(name: str, value: Any) -> Fraction:
     """Return a finite number as a fraction; a float counts as the decimal it prints as.
 
+    Raises:
+        PartitionError: it is no number, or not finite.
+
     >>> exact("cost", 0.1) + exact("cost", 0.2) == exact("cost", 0.3)
     True
     """
@@ -55,7 +58,11 @@ def exact(name: str, value: Any) -> Fraction:
 
 
 def listed(name: str, values: Any) -> list[Any]:
-    """Return what the user gives as a list, with one entry a layer, a stage or a cut."""
+    """Return what the user gives as a list, with one entry a layer, a stage or a cut.
+
+    Raises:
+        PartitionError: it cannot be gone through.
+    """
     try:
         each = iter(values)
     except TypeError:
@@ -64,7 +71,11 @@ def listed(name: str, values: Any) -> list[Any]:
 
 
 def exact_amounts(name: str, values: Any) -> list[Fraction]:
-    """Return numbers that say how much, each finite and at least 0, as fractions."""
+    """Return numbers that say how much, as fractions.
+
+    Raises:
+        PartitionError: one of them is no number, not finite, or below 0.
+    """
     numbers = [exact(f"{name}[{i}]", value) for i, value in enumerate(listed(name, values))]
     for i, number in enumerate(numbers):
         if number < 0:
@@ -82,7 +93,11 @@ def check_length(name: str, values: Sequence[Any], wanted: int, what: str) -> No
 
 
 def whole_number(name: str, value: Any, remedy: str) -> int:
-    """Return a whole number above 0."""
+    """Return a whole number above 0.
+
+    Raises:
+        PartitionError: it is none; the message ends with the remedy.
+    """
     if not isinstance(value, Integral) or value < 1:
         raise PartitionError(f"{name} is {value!r}: {remedy}")
     return int(value)

@@ -141,7 +141,11 @@ class Building:
         return simulate(self.schedule(), self.seconds)
 
     def so_far(self) -> Timeline:
-        """Return the step as far as it is placed, at least one action; it sends no messages yet."""
+        """Return the step as far as it is placed; it sends no messages yet.
+
+        Raises:
+            Move: nothing is placed yet.
+        """
         if not self.placed:
             raise Move(f"nothing is placed yet: {', '.join(map(str, self.ready()))} can")
         return Timeline(self._spans.values(), (), "predicted", self.schedule(), "not finished")

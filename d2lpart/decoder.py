@@ -34,7 +34,12 @@ class Embedding(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Turn token ids (B, T) of any integer type into vectors (B, T, C)."""
+        """Turn token ids (B, T) of any integer type into vectors (B, T, C).
+
+        Raises:
+            ValueError: no integers, another shape, more positions than the context, or an id that
+                the vocabulary does not have (on the CPU; a GPU reports it as an error of its own).
+        """
         self._check(tokens)
         positions = self.position.weight[: tokens.shape[1]]  # (T, C)
         try:

@@ -27,6 +27,9 @@ def devices(n: int) -> list[torch.device]:
     Ranks are spread over the CUDA devices, neighbours side by side where several share one;
     without CUDA every rank gets the CPU.
 
+    Raises:
+        ValueError: `n` is no whole number, or below 1.
+
     >>> len(devices(4))
     4
     """

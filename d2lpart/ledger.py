@@ -153,7 +153,11 @@ class Ledgers(Drawable, Sequence[Ledger]):
         return iter(self.ranks)
 
     def labels(self, names: Sequence[str] | None = None) -> list[str]:
-        """Return the name of each ledger: its rank, or what `names` say instead."""
+        """Return the name of each ledger: its rank, or what `names` say instead.
+
+        Raises:
+            ValueError: not one name a ledger.
+        """
         if names is None:
             return [f"rank {rank}" for rank in range(len(self))]
         labels = listed_of(str, names, "give one name a rank")

@@ -41,6 +41,9 @@ class BytesPerParameter(NamedTuple):
         Stage 1 shards the optimizer's state, 2 the gradients too, 3 the weights too.
         Source: ZeRO (arXiv 1910.02054), figure 1.
 
+        Raises:
+            ValueError: there is no such stage, or no replica.
+
         >>> ADAM_MIXED.sharded(2, 4).total
         5.5
         """

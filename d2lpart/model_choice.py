@@ -50,7 +50,11 @@ class Choice:
         return layers_of(model.to(dtype).train())
 
     def sample(self, samples: int, positions: int, device: str) -> torch.Tensor:
-        """Return token ids (samples, positions), as one micro-batch."""
+        """Return token ids (samples, positions), as one micro-batch.
+
+        Raises:
+            ValueError: more positions than the model takes.
+        """
         if positions > self.context:
             raise ValueError(
                 f"a context of {positions} for {self.name}, which takes at most {self.context} "

@@ -43,7 +43,7 @@ class GPT2Embedding(nn.Module):
         self.dropout = dropout
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Turn token ids (B, T) into vectors (B, T, C)."""
+        """Turn token ids (B, T) into vectors (B, T, C); a `ValueError` for T above the context."""
         context = self.positions.num_embeddings
         if ids.shape[1] > context:
             raise ValueError(

@@ -77,7 +77,11 @@ class Partition(Drawable):
         return self.num_stages - 1
 
     def stage_of(self, layer: int) -> int:
-        """Return the stage that holds a layer."""
+        """Return the stage that holds a layer.
+
+        Raises:
+            PartitionError: there is no such layer.
+        """
         if not isinstance(layer, Integral) or not 0 <= layer < self.num_layers:
             raise PartitionError(
                 f"layer {layer!r} does not exist: the {count(self.num_layers, 'layer')} are "

@@ -40,7 +40,11 @@ class Action(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Action":
-        """Read an action from its written form, the inverse of `str`."""
+        """Read an action from its written form, the inverse of `str`.
+
+        Raises:
+            ScheduleError: it is not written so.
+        """
         match = _READABLE.fullmatch(text.strip()) if isinstance(text, str) else None
         if match is None:
             raise ScheduleError(

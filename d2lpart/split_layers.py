@@ -25,6 +25,9 @@ LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def even_sizes(number: int, ranks: int, what: str) -> list[int]:
     """Share a number of things over ranks, as evenly as it goes; the first ranks get one more.
 
+    Raises:
+        ValueError: there are fewer things than ranks.
+
     >>> even_sizes(50, 3, "output channels")
     [17, 17, 16]
     """

@@ -129,6 +129,9 @@ class Timeline(Occupancy, Drawable):
             rank: the idle rank.
             gap: one of `gaps(rank)`, or its place there.
 
+        Raises:
+            ValueError: the rank has no such gap, or there is no such rank.
+
         >>> from d2lpart import build_schedule, simulate
         >>> print(simulate(build_schedule("naive", 2, 1), {"F": 1, "B": 2}).why(0, 0))
         rank 0 is idle from 1 s to 4 s: waits for 1B0 on rank 1

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from d2lpart.course.comparison import difference
 from d2lpart.course.feedback import Explanation
 
 Cases = Callable[[random.Random], Iterable[tuple[Any, ...]]]
@@ -48,23 +47,6 @@ class Property(NamedTuple):
     claim: str
     holds: Holds
     must: bool = True
-
-
-def equals(reference: Callable[..., Any], tolerance: float = 1e-6) -> Holds:
-    """Return the rule that an output is what `reference` returns; for a `Property`.
-
-    >>> equals(abs)((-3,), 3) is None
-    True
-    >>> equals(abs)((-3,), -3)
-    'expected 3'
-    """
-
-    def holds(args: tuple[Any, ...], output: Any) -> str | None:
-        expected = reference(*args)
-        found = difference(output, expected, tolerance)
-        return (found.detail or f"expected {expected!r}") if found else None
-
-    return holds
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,8 @@
 """Lesson 04: hints to its questions and exercises, and worked examples with other numbers."""
 
-from d2lpart import Partition, build_schedule, check_placement, partition, simulate
+from d2lpart import Partition, build_schedule, partition, simulate
 from d2lpart.course.help import Help
-
-
-def _dealt(num_layers: int, num_devices: int) -> int:
-    """Crossings of layers dealt out in turn."""
-    return check_placement([layer % num_devices for layer in range(num_layers)]).crossings
+from d2lpart.course.lesson_04_variants import dealt
 
 
 def _naive(loads: list[int]) -> float:
@@ -32,7 +28,7 @@ HELP: dict[str, Help] = {
         ),
         lambda: (
             f"Eight layers on two devices: layers 0 to 3, then 4 to 7, have "
-            f"{Partition([4, 4]).crossings} crossing; dealt out in turn they have {_dealt(8, 2)}."
+            f"{Partition([4, 4]).crossings} crossing; dealt out in turn they have {dealt(8, 2)}."
         ),
     ),
     "04.q2": Help(
@@ -42,7 +38,7 @@ HELP: dict[str, Help] = {
             "A layer-based partition gives each device consecutive layers.",
         ),
         lambda: (
-            f"Six layers on two devices: [0, 1, 0, 1, 0, 1] has {_dealt(6, 2)} crossings and is "
+            f"Six layers on two devices: [0, 1, 0, 1, 0, 1] has {dealt(6, 2)} crossings and is "
             f"none; [0, 0, 0, 1, 1, 1] has {Partition([3, 3]).crossings} and is one."
         ),
     ),
@@ -57,7 +53,7 @@ HELP: dict[str, Help] = {
         ),
         lambda: (
             f"Eight layers on two devices: {Partition([4, 4]).crossings} crossing in groups, "
-            f"{_dealt(8, 2)} dealt out, so {_dealt(8, 2)} times as many bytes."
+            f"{dealt(8, 2)} dealt out, so {dealt(8, 2)} times as many bytes."
         ),
     ),
     "04.q4": Help(

@@ -1,13 +1,11 @@
 """Lesson 06: the challenge, a schedule that beats 1F1B and holds no more than its first rank."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from d2lpart import Schedule, ScheduleError, Timeline, build_schedule, simulate, validate
 from d2lpart.course.exercise import Exercise, Misconception, Property
-
-Orders = Sequence[Sequence[str]]
 
 SECONDS = {"F": 1.0, "I": 1.0, "W": 1.0}
 
