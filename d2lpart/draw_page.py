@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.path import Path
 from matplotlib.text import Text
 
 from d2lpart.display import figure_bundle
@@ -110,19 +111,25 @@ def boxes(
     *,
     depth: float = 2,
 ) -> None:
-    """Draw any number of boxes of one look at once; `depth` says what lies over what."""
+    """Draw any number of boxes of one look at once; `depth` says what lies over what.
+
+    All are one path: a hatch is then drawn once for all, and not once for each. Of a path of so
+    many corners the edges lie between two pixels unless it is told to `snap`.
+    """
     corners: Any = np.array(
-        [[(x, y), (x + w, y), (x + w, y + h), (x, y + h)] for x, y, w, h in places]
-    )  # N, 4, 2
-    style: dict[str, Any] = {"linewidth": 0, "zorder": depth, "clip_on": False}
-    filled = PolyCollection(corners, facecolor=face, edgecolor=_light(face), **style)
+        [[(x, y), (x + w, y), (x + w, y + h), (x, y + h), (x, y)] for x, y, w, h in places]
+    )  # N, 5, 2
+    turns = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY]
+    path = [Path(corners.reshape(-1, 2), turns * len(corners))]
+    style: dict[str, Any] = {"linewidth": 0, "zorder": depth, "clip_on": False, "snap": True}
+    filled = PathCollection(path, facecolor=face, edgecolor=_light(face), **style)
     if hatch:
         filled.set_hatch(hatch)
         filled.set_hatch_linewidth(HATCH_WIDTH)
     axes.add_collection(filled, autolim=False)
     if edge:
-        style = {"linewidth": 0.6, "zorder": depth + 0.1, "clip_on": False}
-        outline = PolyCollection(corners, facecolor="none", edgecolor=edge, **style)
+        style |= {"linewidth": 0.6, "zorder": depth + 0.1}
+        outline = PathCollection(path, facecolor="none", edgecolor=edge, **style)
         axes.add_collection(outline, autolim=False)
 
 

@@ -3,13 +3,15 @@
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex, to_rgb
 
 from d2lpart import Link, Schedule, build_schedule, draw, simulate
 from d2lpart.draw_lanes import LANE, LOOKS
+from d2lpart.draw_page import Page, boxes
 from d2lpart.timeline import Timeline
 
 UNIT = {"F": 1.0, "B": 2.0}
@@ -24,10 +26,11 @@ def timeline(
     return simulate(build_schedule(name, ranks, microbatches, **options), UNIT, Link(latency))
 
 
-def corners(collection: PolyCollection) -> list[tuple[float, float, float, float]]:
+def corners(collection: PathCollection) -> list[tuple[float, float, float, float]]:
     """Left, top, right and bottom of each box, rounded."""
-    paths = [path.vertices for path in collection.get_paths()]
-    return [tuple(round(float(v), 9) for v in (*p.min(axis=0), *p.max(axis=0))) for p in paths]
+    (path,) = collection.get_paths()  # one for all: a hatch is drawn once
+    boxes = path.vertices.reshape(-1, 5, 2)  # each closed
+    return [tuple(round(float(v), 9) for v in (*b.min(axis=0), *b.max(axis=0))) for b in boxes]
 
 
 def rounded(places: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
@@ -89,6 +92,17 @@ def test_hatch_is_lighter_than_its_box() -> None:
                 to_hex(c[0]) for c in (collection.get_edgecolor(), collection.get_facecolor())
             )
             assert pale(line) > pale(face)
+
+
+def test_edges_of_any_number_of_boxes_lie_on_whole_pixels() -> None:
+    page = Page(4.03)
+    axes = page.axes(0.5, 0.4, 0.4)
+    axes.set(xlim=(0, 600), ylim=(0, 1), xticks=[], yticks=[])
+    boxes(axes, [(2 * n + 0.3, 0, 1, 1) for n in range(300)], "#0000ff")
+    canvas = FigureCanvasAgg(page.picture("many"))
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    assert set(map(tuple, pixels.reshape(-1, 3).tolist())) == {(0, 0, 255), (255, 255, 255)}
 
 
 def test_idle_time_is_a_white_lane_with_a_frame() -> None:
