@@ -1,7 +1,7 @@
 """The layers of a model as an explicit list, each taking and returning one tensor."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from torch import nn
 
@@ -87,12 +87,14 @@ def listed(layers: object) -> list[nn.Module]:
     Raises:
         ValueError: they are no sequence of modules, or there are none.
     """
-    if not isinstance(layers, Iterable):
+    try:
+        each = iter(layers)  # type: ignore[call-overload]
+    except TypeError:
         raise ValueError(
             f"{type(layers).__name__} is no list of layers: give layers_of(model), or a list of "
             f"modules that each take and return one tensor"
-        )
-    found = list(layers)
+        ) from None
+    found = list(each)
     if not found:
         raise ValueError("there are no layers: give at least one module")
     for number, layer in enumerate(found):

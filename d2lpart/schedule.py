@@ -75,9 +75,10 @@ def _as_items(order: object) -> Iterable[object]:
 
 
 def _several(things: object, rule: str) -> Iterable[Any]:
-    if not isinstance(things, Iterable):
-        raise ScheduleError(f"{things!r} is no {rule}")
-    return things
+    try:
+        return iter(things)  # type: ignore[call-overload]
+    except TypeError:
+        raise ScheduleError(f"{things!r} is no {rule}") from None
 
 
 def _as_rank(item: object) -> int:
