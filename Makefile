@@ -137,10 +137,8 @@ unit: $(READY)
 
 nbval: $(READY)
 	@failed=; \
-	echo '== Lessons: nbval =='; \
-	$(NBVAL) notebooks || failed="$$failed lessons"; \
-	echo '== Exercises, unsolved: nbval =='; \
-	$(NBVAL) exercises --ignore=exercises/solutions || failed="$$failed exercises"; \
+	echo '== Lessons, and exercises unsolved: nbval =='; \
+	$(NBVAL) notebooks exercises --ignore=exercises/solutions || failed="$$failed notebooks"; \
 	echo '== Exercises, solved, each check strict: nbval =='; \
 	D2LPART_STRICT=1 $(NBVAL) exercises/solutions || failed="$$failed solutions"; \
 	if [ -n "$$failed" ]; then echo "Failed:$$failed"; exit 1; fi

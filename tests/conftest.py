@@ -11,6 +11,30 @@ import pytest
 
 from d2lpart.schedule import Schedule
 
+ONE_WORKER = ("tests/test_front_end.py", "tests/test_profile_meta.py")
+"""Files whose tests share what takes long to make: a browser, a model of 70 billion weights."""
+
+
+def _scope(nodeid):
+    """What goes to a test process as one piece: a file of `ONE_WORKER`, or a single test."""
+    file = nodeid.partition("::")[0]
+    return file if file in ONE_WORKER else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Begin with the pieces of `ONE_WORKER`, which are the longest; the rest fills both processes.
+
+    Marks of pytest-xdist's own, `xdist_group`, are not heeded from pytest 9.2 on.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class InPieces(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return _scope(nodeid)
+
+    return InPieces(config, log) if config.getvalue("dist") == "loadgroup" else None
+
 
 def pytest_configure():
     """Keep every test, and every process that one starts, away from the learner's own progress."""

@@ -24,11 +24,9 @@ LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 BROWSERS = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser")
 LOCAL = ("D2LPART_", "MPLBACKEND", "JUPYTER", "IPYTHON")  # variables that tests or learners set
 
-START_SECONDS = 60
-RUN_SECONDS = 240
-
-# One server, one browser, one process: in parallel runs these tests stay together.
-pytestmark = pytest.mark.xdist_group("browser")
+# Until what hangs is given up; a busy machine takes its time.
+START_SECONDS = 120
+RUN_SECONDS = 600
 
 IS_OPEN = "path => window.jupyterapp?.shell.currentWidget?.context?.path === path"
 # Runs all cells, and returns whether all of them succeeded. A cell run before the kernel has
@@ -116,6 +114,7 @@ def lab_command(port: int, token: str, folder: Path) -> list[str]:
         options.append("--allow-root")
     options += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"]
     options += [f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={token}"]
+    options.append("--KernelManager.shutdown_wait_time=0.2")  # seconds; nobody needs its last words
     return [sys.executable, "-m", "jupyterlab", *options]
 
 
@@ -171,7 +170,10 @@ def browser_path(playwright: Any) -> str | None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless Chromium; the tests are skipped where playwright or a Chromium is missing."""
+    """A headless Chromium, which loads Lab's scripts once and keeps them for the next page.
+
+    The tests are skipped where playwright or a Chromium is missing.
+    """
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with api.sync_playwright() as playwright:
         path = browser_path(playwright)
@@ -180,14 +182,16 @@ def browser() -> Iterator[Any]:
         quiet = ["--disable-dev-shm-usage", "--disable-background-networking", "--disable-sync"]
         sandbox = [] if os.name != "posix" or os.geteuid() else ["--no-sandbox"]
         chromium = playwright.chromium.launch(executable_path=path, args=[*quiet, *sandbox])
-        yield chromium
+        context = chromium.new_context(viewport={"width": 1200, "height": 900})
+        context.set_default_timeout(1000 * START_SECONDS)
+        yield context
         chromium.close()
 
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
     """A fresh page, closed afterwards."""
-    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page = browser.new_page()
     yield page
     page.close()
 
@@ -238,7 +242,7 @@ def watch(page: Any) -> list[str]:
 def open_and_run(page: Any, lab: Lab, name: str) -> list[dict[str, Any]]:
     """Open a notebook of the lab, run all its cells, and return them; none may have failed."""
     page.goto(lab.url(f"lab/tree/{name}") + "&reset")  # reset: without the page before
-    page.wait_for_function(IS_OPEN, arg=name, timeout=1000 * START_SECONDS)
+    page.wait_for_function(IS_OPEN, arg=name)
     finished = page.evaluate(RUN_ALL, RUN_SECONDS)
     cells: list[dict[str, Any]] = page.evaluate(CELLS)
     assert not errors(cells)

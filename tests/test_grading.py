@@ -3,28 +3,28 @@
 import csv
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from d2lpart.cli import main
 from d2lpart.course.grading import grader
-from d2lpart.course.grading.child_process import Limits
+from d2lpart.course.grading.child_process import Child, Limits
 from d2lpart.course.grading.grader import NOTEBOOKS, Order, grade_one
 from d2lpart.course.grading.library import make_library
+from d2lpart.course.grading.plain_values import encode
 from d2lpart.course.grading.submission import given_cells
 from d2lpart.course.grading.table import as_csv, plain
 
-pytestmark = [
-    pytest.mark.xdist_group("grading"),
-    pytest.mark.skipif(sys.platform == "win32", reason="no process groups on this system"),
-]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no process groups on this system")
 
 RIGHT = (
     "def events(p):\n    return [f'{s}F0' for s in range(p)] + [f'{s}B0' for s in range(p)][::-1]"
 )
 CHECK = "from d2lpart.course import check\ncheck('03.1', events)"
 COURSE = NOTEBOOKS.parent / "d2lpart/course"
-LIMITS = Limits(load_seconds=2, exercise_seconds=1, memory=2**30)
+LIMITS = Limits(memory=2**30)
+SHORT = Limits(load_seconds=2, exercise_seconds=1, memory=2**30)  # for what has no end
 
 
 @pytest.fixture(scope="module")
@@ -174,22 +174,38 @@ FORGERIES = {
 
 
 @pytest.mark.parametrize("attempt", FORGERIES)
-def test_a_hostile_submission_costs_only_itself(attempt, graded):
-    """With a way around the list of allowed imports, so that the rest has to hold."""
+def test_a_hostile_submission_costs_only_itself(attempt, graded, library):
+    """With a way around the list of allowed imports, so that the rest has to hold.
+
+    What the next submission has in common with it are the grader, which goes on, and the library.
+    """
+    before = state(library.folder)
     source = FORGERIES[attempt]
     for name in ("os, sys", "os", "sys", "ctypes", "threading, time"):
         for one in name.split(", "):
             taken = f"{one} = torch.sys.modules['{one}']\n"
             source = source.replace(f"import {name}\n", f"import torch\n{taken}import {name}\n")
         source = source.replace(f"import {name}\n", "")
-    row = graded(source).rows[0]
+    row = graded(source, limits=SHORT).rows[0]
     assert row.points == 0, row
     assert row.kind != "import"
+    assert state(library.folder) == before
+
+
+def state(folder):
+    """What lies in a folder, and how old and large it is."""
+    each = [(path, path.lstat()) for path in folder.rglob("*")]
+    return {path: (at.st_mtime_ns, at.st_size, at.st_mode) for path, at in each}
+
+
+def test_a_right_one_is_graded_after_hostile_ones(graded):
+    for attempt in ("ends the program", "crashes"):
+        assert graded(FORGERIES[attempt].replace("import ctypes\n", "")).rows[0].points == 0
     assert graded(RIGHT).rows[0].points == 1
 
 
 # The same with a way around the list of imports: what is not allowed is then stopped by the system.
-AROUND = "def get(name):\n    import torch\n    return torch.sys.modules.get(name)\n"
+AROUND = "import torch\nget = torch.sys.modules.get\nos = get('os')\n"
 SYSTEM = {
     "reading the course and other files": (f"os.open({str(COURSE / 'exercise.py')!r}, 0)"),
     "writing files": "os.open('mine', os.O_CREAT | os.O_WRONLY)",
@@ -200,14 +216,29 @@ SYSTEM = {
 }
 
 
+@pytest.fixture(scope="module")
+def child(library):
+    """A child that has, for each part of `SYSTEM`, a function that tries it: `f0`, `f1`, ..."""
+    tries = [f"def f{k}():\n    return {code}\n" for k, code in enumerate(SYSTEM.values())]
+    with Child(library, LIMITS) as child:
+        child.ask({"cells": [[1, False, AROUND + "".join(tries)]]}, LIMITS.load_seconds)
+        child.ask({"allowed": ["torch"]}, LIMITS.load_seconds)
+        yield child
+
+
 @pytest.mark.parametrize("what", SYSTEM)
-def test_the_system_stops_what_the_list_of_imports_does_not(what, graded):
-    found = graded(f"{AROUND}def events(p):\n    os = get('os')\n    return {SYSTEM[what]}")
-    if not found.prevented[what]:
+def test_the_system_stops_what_the_list_of_imports_does_not(what, child):
+    if not child.prevented[what]:
         pytest.skip(f"this system does not prevent {what}")
-    assert found.rows[0].kind in ("raised", "memory")
-    wanted = ("PermissionError", "OSError", "BlockingIOError", "memory", "MemoryError")
-    assert any(word in found.rows[0].sentence for word in wanted), found.rows[0].sentence
+    request = {"function": f"f{list(SYSTEM).index(what)}", "args": encode(()), "trial": ""}
+    done = child.ask(request, LIMITS.exercise_seconds)
+    wanted = ("PermissionError", "OSError", "BlockingIOError", "MemoryError")
+    assert done["raised"]["type"] in wanted, done
+
+
+def test_more_memory_than_there_is_has_a_row(graded):
+    found = graded("def events(p):\n    return len(bytearray(2**31))")
+    assert not found.prevented["more memory"] or found.rows[0].kind in ("raised", "memory")
 
 
 FINDS_THE_WIRE = """import torch
@@ -249,12 +280,19 @@ def test_a_forged_reply_to_a_call_costs_only_itself(reply, graded):
     assert graded(forged).rows[0].points == 0
 
 
-def test_cells_that_fail_to_load_are_not_tried_for_each_exercise(library, tmp_path):
+def test_cells_that_fail_to_load_are_not_tried_for_each_exercise(library, tmp_path, monkeypatch):
+    started = []
+
+    def start(*arguments):
+        started.append(Child(*arguments))
+        return started[-1]
+
+    monkeypatch.setattr(grader, "Child", start)
     path = tmp_path / "one.ipynb"
     path.write_text(notebook(f"{RIGHT}\nwhile True: pass"), "utf-8")
-    rows = grade_one(path, Order(tmp_path, 7, (), LIMITS), library, frozenset()).rows
+    rows = grade_one(path, Order(tmp_path, 7, (), SHORT), library, frozenset()).rows
     assert {row.kind for row in rows} == {"endless"}
-    assert all(row.seconds < LIMITS.load_seconds for row in rows[1:])
+    assert len(rows) > len(started) == 1
 
 
 def test_what_the_grader_fails_on_is_a_row(library, tmp_path, monkeypatch):
@@ -270,7 +308,10 @@ def test_what_the_grader_fails_on_is_a_row(library, tmp_path, monkeypatch):
 
 
 def test_a_worker_that_dies_costs_no_other_submission(tmp_path, monkeypatch):
-    """Results are taken away by hand: both of the pool, then the first one graded alone."""
+    """Results are taken away by hand: both of the pool, then the first one graded alone.
+
+    Here the workers are threads; the command, below, starts processes.
+    """
     for name in ("a", "b"):
         (tmp_path / f"{name}.ipynb").write_text(notebook(RIGHT), "utf-8")
     first = []
@@ -283,6 +324,7 @@ def test_a_worker_that_dies_costs_no_other_submission(tmp_path, monkeypatch):
         return one.result()
 
     monkeypatch.setattr(grader, "_result", lost)
+    monkeypatch.setattr(grader, "_pool", ThreadPoolExecutor)
     paths = [tmp_path / "a.ipynb", tmp_path / "b.ipynb"]
     found = list(grader.grade(paths, Order(tmp_path, 7, ("03.1",), LIMITS), 1))
     assert [one.rows[0].kind for one in found] == ["failed", "right"]
