@@ -27,7 +27,11 @@ NUMBER = NumberQuestion(
     explain=lambda: f"{3 / 4:.0%}.",
     unit="%",
     tolerance=0.5,
-    misconceptions=[(0.5, "Nothing?"), (lambda: 25, lambda: f"{1 / 4:.0%} works."), (50, "Half of 2.")],
+    misconceptions=[
+        (0.5, "Nothing?"),
+        (lambda: 25, lambda: f"{1 / 4:.0%} works."),
+        (50, "Half of 2."),
+    ],
     otherwise=lambda given: f"Off by {abs(given - 75):g}.",
 )
 
