@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from d2lpart.quantities import count
+
 IGNORED = -100  # the target that cross-entropy leaves out
 
 LossFunction = Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor | float]]
@@ -61,8 +63,9 @@ class Batch:
             )
         if self.num_microbatches > samples:
             raise ValueError(
-                f"{self.num_microbatches} micro-batches for {samples} samples: each micro-batch "
-                f"needs at least one sample; use at most {samples} micro-batches"
+                f"{count(self.num_microbatches, 'micro-batch')} for {count(samples, 'sample')}: "
+                f"each micro-batch needs at least one sample; use at most "
+                f"{count(samples, 'micro-batch')}"
             )
         self._inputs = self.inputs.detach().tensor_split(self.num_microbatches)
         self._targets = self.targets.tensor_split(self.num_microbatches)
@@ -103,7 +106,7 @@ class Batch:
         weight = self.weights[microbatch]
         return self._keep(microbatch, result, weight, mean=True) * (weight / self._whole)
 
-    def _keep(self, microbatch: int, loss: object, count: Tensor | float, *, mean: bool) -> Tensor:
+    def _keep(self, microbatch: int, loss: object, number: Tensor | float, *, mean: bool) -> Tensor:
         if not isinstance(loss, Tensor) or loss.dim() != 0:
             got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise ValueError(
@@ -111,7 +114,7 @@ class Batch:
                 f"micro-batch, such as loss.mean(), or a pair (sum, count) of scalars"
             )
         self.learns = self.learns or loss.requires_grad
-        self.kept[microbatch] = Kept(loss.detach(), count, mean)
+        self.kept[microbatch] = Kept(loss.detach(), number, mean)
         return loss
 
     def total(self) -> tuple[float, float]:
@@ -130,14 +133,14 @@ class Batch:
         means = sum(k.mean for k in kept)
         if 0 < means < len(kept):
             raise ValueError(
-                f"loss_fn returned a mean for {means} micro-batches and a pair (sum, count) for "
-                f"{len(kept) - means}: return the same of the two for all"
+                f"loss_fn returned a mean for {count(means, 'micro-batch')} and a pair (sum, "
+                f"count) for {len(kept) - means}: return the same of the two for all"
             )
         total = _sum(float(k.loss) * (float(k.number) if k.mean else 1.0) for k in kept)
-        count = _sum(float(k.number) for k in kept)
-        if count == 0:
+        number = _sum(float(k.number) for k in kept)
+        if number == 0:
             raise ValueError("loss_fn counted 0 in every micro-batch: there is no mean to take")
-        return total / count, 1.0 if means else count
+        return total / number, 1.0 if means else number
 
 
 def _sum(values: Iterable[float]) -> float:

@@ -230,8 +230,8 @@ def untouched(pipeline):
 
 def test_more_microbatches_than_samples(pipeline):
     with refused(
-        "2 micro-batches for 1 samples: each micro-batch needs at least one sample; use at most 1 "
-        "micro-batches"
+        "2 micro-batches for 1 sample: each micro-batch needs at least one sample; use at most 1 "
+        "micro-batch"
     ):
         pipeline.step(*data(1))
     assert pipeline.step(*data(2)).loss > 0

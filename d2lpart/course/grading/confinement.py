@@ -32,7 +32,7 @@ ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 # Landlock's system calls have the same numbers everywhere; linux/landlock.h has the bits.
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # how many rights each version knows
-EXECUTE, READ_FILE, READ_DIR = 1 << 0, 1 << 2, 1 << 3
+READ_FILE, READ_DIR = 1 << 2, 1 << 3
 ALL_TCP, ALL_SCOPES = 0b11, 0b11  # bind, connect; abstract sockets, signals
 
 # Refused calls, each with its number on x86_64 and on aarch64 (None: it has no such call).
