@@ -505,12 +505,20 @@ class Blocks(nn.Module):
 
 
 @pytest.fixture
-def alarm():
-    """The alarm clock raises KeyboardInterrupt, as Ctrl-C does, in a background job too."""
+def alarm(monkeypatch):
+    """The alarm clock raises KeyboardInterrupt, as Ctrl-C does, in a background job too.
+
+    One that comes while Python clears a weak reference is dropped by Python itself, with a word.
+    """
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
+    def hear(unraisable, others=sys.unraisablehook):
+        if unraisable.exc_type is not KeyboardInterrupt:
+            others(unraisable)
+
+    monkeypatch.setattr(sys, "unraisablehook", hear)
     signals = (signal.SIGALRM, signal.SIGINT)  # a shell's background jobs ignore the second
     before = [signal.signal(number, interrupt) for number in signals]
     yield
