@@ -13,8 +13,8 @@ from d2lpart.allocator import keep_freed_memory
 GLIBC = platform.libc_ver()[0] == "glibc"
 needs_glibc = pytest.mark.skipif(not GLIBC, reason="the setting is glibc's")
 
-# The fewest page faults of any of the later steps of two ranks: a thread that begins while one of the
-# step before is still ending gets memory of its own, and that is new to the process.
+# The fewest page faults of the later steps of two ranks: a thread that begins while one of the step
+# before is still ending gets memory of its own, and that is new to the process.
 PROGRAM = """
 import resource, torch
 from d2lpart import Decoder, Pipeline
