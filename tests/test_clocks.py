@@ -34,10 +34,8 @@ FLOAT = 4  # bytes
 @pytest.fixture(autouse=True)
 def quiet():
     """One intra-op thread; and no thread of a pipeline may outlive its test."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with hardware.threads(1):
+        yield
     assert not ranks_alive()
 
 

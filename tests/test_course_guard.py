@@ -17,6 +17,7 @@ from d2lpart.course.child import ChildFault, can_fork, forked
 from d2lpart.course.exercise import Exercise
 from d2lpart.course.guard import guarded_judge
 from d2lpart.course.trials import HUGE
+from d2lpart.hardware import threads
 
 FORKS = [pytest.param(True, id="child"), pytest.param(False, id="here")]
 LIMIT = 0.6
@@ -255,17 +256,13 @@ def test_what_a_function_changes_outside_stays_in_the_child():
 @needs_a_child
 def test_torch_computes_in_a_child_of_a_process_that_has_used_its_threads():
     a = torch.randn(256, 256)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
+    with threads(2):
         expected = (a @ a).sum().item()
         one = Exercise(
             "99.2", "t", lambda n: (a @ a).sum().item(), cases=lambda rng: [(1,)], otherwise="?"
         )
         assert guarded_judge(one, lambda n: (a @ a).sum().item(), fork=True, seconds=10).ok
         assert (a @ a).sum().item() == pytest.approx(expected)
-    finally:
-        torch.set_num_threads(before)
 
 
 @needs_a_child

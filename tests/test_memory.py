@@ -17,6 +17,7 @@ from d2lpart import counting, optimizer_state
 from d2lpart.account import Account
 from d2lpart.decoder import Decoder
 from d2lpart.failures import Full, OutOfMemoryError, PipelineError
+from d2lpart.hardware import threads
 from d2lpart.memory_forecast import predict_memory
 from d2lpart.memory_formulas import ADAM_FP32, MOMENTUM_FP32, SGD_FP32
 from d2lpart.orders import build_schedule
@@ -30,10 +31,8 @@ VOCABULARY, POSITIONS, SAMPLES = 32, 16, 12
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with threads(1):
+        yield
 
 
 def decoder(blocks=4, width=32, tied=False, dropout=0.0):

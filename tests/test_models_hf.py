@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from d2lpart import Pipeline, layers_of
+from d2lpart.hardware import threads
 from d2lpart.models import GPT2, LLAMA_STYLE
 from d2lpart.randomness import uses_randomness
 
@@ -63,10 +64,8 @@ KINDS = ("gpt2", "llama tied", "qwen2 mixed")
 @pytest.fixture(autouse=True)
 def one_thread():
     """Equality to the last bit needs sums in one order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with threads(1):
+        yield
 
 
 @functools.cache

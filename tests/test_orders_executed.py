@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from d2lpart import Decoder, Pipeline, build_schedule
+from d2lpart.hardware import threads
 from d2lpart.orders import SCHEDULES
 from d2lpart.stage import Stage
 
@@ -19,10 +20,8 @@ SPLIT = ["zb-h1", "zb-h2", "zb-v"]
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with threads(1):
+        yield
 
 
 def drawn(*shape, below=None):

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from d2lpart.decoder import Decoder
+from d2lpart.hardware import threads
 from d2lpart.orders import SCHEDULES, build_schedule
 from d2lpart.pipeline import Pipeline
 from d2lpart.stage import Stage
@@ -31,10 +32,8 @@ CPU = "cpu"
 @pytest.fixture(autouse=True)
 def one_thread():
     """Equality to the last bit needs sums in one order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with threads(1):
+        yield
 
 
 # ---- models, data and the oracle ---------------------------------------------------------------

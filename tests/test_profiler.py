@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from d2lpart.decoder import Decoder
-from d2lpart.hardware import threads_per_rank
+from d2lpart.hardware import threads, threads_per_rank
 from d2lpart.microbatch import cross_entropy
 from d2lpart.profiler import compute_weights, profile
 from d2lpart.randomness import keyed_randomness
@@ -258,17 +258,13 @@ def test_the_spread_is_about_the_median(passes):
 def test_each_layer_is_timed_with_the_threads_that_a_rank_will_have():
     seen = set()
     layer = nn.Linear(2, 2)
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    try:
+    with threads(4):
         handle = layer.register_forward_hook(lambda *_: seen.add(torch.get_num_threads()))
         (cost,) = profile([layer], torch.ones(1, 2), ranks=2)
         handle.remove()
         assert torch.get_num_threads() == 4
         assert seen == {4, threads_per_rank([torch.device("cpu")] * 2)} == {4, 2}
         assert cost.timing == "measured on cpu with 2 threads, median of 6 runs"
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_dropout_draws_as_in_a_pipeline():

@@ -8,7 +8,7 @@ import torch
 
 from d2lpart import Decoder, Link, Pipeline, build_schedule, partition, splitting
 from d2lpart.forecasting import forecast
-from d2lpart.hardware import devices
+from d2lpart.hardware import devices, threads
 from d2lpart.model_choice import Choice, choose_model
 from d2lpart.splitting import split_model
 
@@ -18,10 +18,8 @@ SMALL = "decoder:width=32,layers=6,heads=2,vocab=64,context=16"
 @pytest.fixture(autouse=True)
 def one_thread():
     """A rank has the threads that there are, divided by the ranks; here that is one in any case."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with threads(1):
+        yield
 
 
 def split(model=SMALL, ranks=3, **options):

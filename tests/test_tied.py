@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from d2lpart.engine import PipelineError
+from d2lpart.hardware import threads
 from d2lpart.pipeline import Pipeline
 from d2lpart.tied import Shadow, find_shadows, standing_in, take_gradients
 
@@ -19,10 +20,8 @@ WIDTH, SAMPLES = 4, 6
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with threads(1):
+        yield
 
 
 def sharing(*groups, layers=6):

@@ -58,8 +58,9 @@ def kernel_environment(variant: Variant) -> dict[str, str]:
     }
 
 
-def _execute(notebook: NotebookNode, target: Target) -> None:
-    client = NotebookClient(
+def notebook_client(notebook: NotebookNode, folder: Path) -> NotebookClient:
+    """Return what runs a notebook's cells in a kernel of its own, in a folder."""
+    return NotebookClient(
         notebook,
         timeout=CELL_SECONDS,
         kernel_name="python3",
@@ -67,8 +68,12 @@ def _execute(notebook: NotebookNode, target: Target) -> None:
         record_timing=False,
         coalesce_streams=True,
         extra_arguments=["--Application.log_level=ERROR"],
-        resources={"metadata": {"path": str(target.file.parent)}},
+        resources={"metadata": {"path": str(folder)}},
     )
+
+
+def _execute(notebook: NotebookNode, target: Target) -> None:
+    client = notebook_client(notebook, target.file.parent)
     try:
         client.execute(env=kernel_environment(target.variant))
     except CellExecutionError as error:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from d2lpart.quantities import count
+
 PROGRAM = Path(__file__).with_name("contestants.py")
 WARM = 0.5  # seconds; a shorter step is preceded by one that does not count
 
@@ -169,4 +171,9 @@ def rounds(contestants: Sequence[Contestant], number: int) -> list[dict[str, Tur
 
 def key(contestant: Contestant) -> str:
     """Return the name under which a contestant's turns are kept: "ours-1f1b, 2 ranks"."""
-    return f"{contestant.name}, {contestant.ranks} rank{'s' * (contestant.ranks > 1)}"
+    return name_of(contestant.name, contestant.ranks)
+
+
+def name_of(way: str, ranks: int) -> str:
+    """Return how a way to perform a step is told from others: "ours 1f1b, 2 ranks"."""
+    return f"{way}, {count(ranks, 'rank')}"

@@ -30,6 +30,7 @@ from d2lpart import (
     transfer,
 )
 from d2lpart.hardware import cores
+from d2lpart.quantities import count
 
 VOCABULARY, CONTEXT, MICROBATCHES = 1024, 64, 4
 
@@ -81,7 +82,7 @@ def errors(case: Case, ranks: int, clock: str, schedule: str, repeats: int) -> l
     parameters = sum(weight.numel() for weight in decoder.parameters()) / 1e6
     low, middle, high = statistics.quantiles(found, n=4, method="inclusive")
     print(
-        f"{parameters:6.1f}M parameters  {schedule:5} {ranks} rank{'s' * (ranks > 1)} "
+        f"{parameters:6.1f}M parameters  {schedule:5} {count(ranks, 'rank')} "
         f"{list(cut.sizes)!s:14} {clock:7} clock: error {middle:+6.1%}, "
         f"quartiles {low:+.1%} to {high:+.1%} ({repeats} repeats, "
         f"step {predicted.makespan * 1e3:.0f} ms)",

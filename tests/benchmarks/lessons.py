@@ -21,7 +21,7 @@ from nbformat import NotebookNode
 from report import Row, Table
 from spread import Spread
 
-from d2lpart.course.build import kernel_environment
+from d2lpart.course.build import kernel_environment, notebook_client
 from d2lpart.course.catalog import exercises
 from d2lpart.course.exercise import Exercise
 from d2lpart.course.guard import guarded_judge
@@ -29,7 +29,6 @@ from d2lpart.course.source import Variant
 
 HERE = Path(__file__).parent
 NOTEBOOKS = HERE.parents[1] / "notebooks"
-CELL_SECONDS = 120
 FIRST = f"import sys; sys.path.append({str(HERE)!r}); import meter; meter.watch()"
 LAST = "print(meter.seconds())"
 PARTS = {
@@ -121,14 +120,7 @@ def kernel(notebook: NotebookNode, folder: Path) -> Iterator[NotebookClient]:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = []
-    client = NotebookClient(
-        notebook,
-        timeout=CELL_SECONDS,
-        kernel_name="python3",
-        store_widget_state=False,
-        extra_arguments=["--Application.log_level=ERROR"],
-        resources={"metadata": {"path": str(folder)}},
-    )
+    client = notebook_client(notebook, folder)
     with client.setup_kernel(env=environment()):
         yield client
 

@@ -16,7 +16,8 @@ from report import Row, Table
 from spread import Spread
 
 from d2lpart import Decoder, Pipeline
-from d2lpart.hardware import cores
+from d2lpart.hardware import cores, threads
+from d2lpart.quantities import count
 
 WIDTHS = {128: 21, 256: 11, 512: 7, 768: 5}  # and how often
 QUICK = {32: 3}
@@ -54,9 +55,7 @@ def clocks(widths: dict[int, int]) -> Table:
 def makespans(width: int, repeats: int) -> list[tuple[float, float]]:
     """Return the step by the virtual and by the wall clock, in turns on one pipeline."""
     torch.manual_seed(0)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with threads(1):
         decoder = Decoder(VOCABULARY, width, BLOCKS, max(1, width // 64), CONTEXT)
         pipeline = Pipeline(decoder, devices=["cpu"] * RANKS, num_microbatches=MICROBATCHES)
         inputs, targets = torch.randint(VOCABULARY, (2, SAMPLES, CONTEXT))
@@ -68,8 +67,6 @@ def makespans(width: int, repeats: int) -> list[tuple[float, float]]:
                 took.append(pipeline.step(inputs, targets).timeline.makespan)
             found.append((took[0], took[1]))
         return found[1:]
-    finally:
-        torch.set_num_threads(before)
 
 
 def percent(spread: Spread) -> str:
@@ -95,7 +92,7 @@ def profiles(quick: bool) -> Table:
         with redirect_stdout(sys.stderr):
             found = forecast.errors(forecast.CASES[size], ranks, clock, "1f1b", 3 if quick else 5)
         error = Spread.of(found)
-        title = f"{size} parameters, {ranks} rank{'s' * (ranks > 1)}, {clock} clock"
+        title = f"{size} parameters, {count(ranks, 'rank')}, {clock} clock"
         rows.append(Row(title, [percent(error)], {"error": error}, f"profile-{size}-{ranks}"))
     words = "The step that `forecast` predicts from a profile, over the one measured, less 1."
     return Table("Profile against a measured step", words, ("step", "error"), rows)

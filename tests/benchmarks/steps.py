@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from contest import Contestant, Turn, key, rounds
+from contest import Contestant, Turn, key, name_of, rounds
 from report import Row, Table
 from spread import Spread, ratios
+
+from d2lpart.quantities import count
 
 ROUNDS = {128: 21, 256: 11, 512: 7, 768: 5}  # at each width
 SETUP = {"blocks": 8, "samples": 16, "context": 64, "microbatches": 8}
@@ -133,7 +135,7 @@ def tables(measured: Sequence[Measured]) -> list[Table]:
     """Return one table for each number of ranks, and what else the turns tell."""
     return [
         Table(
-            f"Step of {ranks} rank{'s' * (ranks > 1)}",
+            f"Step of {count(ranks, 'rank')}",
             INTRODUCTIONS[ranks],
             ("contestant", *(f"width {at.width}" for at in measured)),
             [row(measured, *who) for who in FIELD if who[1] == ranks and not is_pair(who[0])],
@@ -160,7 +162,7 @@ INTRODUCTIONS = {
 
 def row(measured: Sequence[Measured], name: str, ranks: int, processes: int) -> Row:
     """Return a contestant's line: at each width its ratio, or why there is none."""
-    who = f"{name}, {ranks} rank{'s' * (ranks > 1)}"
+    who = name_of(name, ranks)
     cells, data = [], {}
     for at in measured:
         if who in at.failures:
@@ -219,7 +221,7 @@ def resources(measured: Sequence[Measured]) -> Table:
     """Return processor seconds over the plain loop's, and page faults, of every contestant."""
     rows = []
     for who, title in FIELD.items():
-        name = f"{who[0]}, {who[1]} rank{'s' * (who[1] > 1)}"
+        name = name_of(*who[:2])
         cells, data = [], {}
         for at in measured:
             if name in at.failures:
