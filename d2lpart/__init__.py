@@ -3,9 +3,9 @@
 from typing import Any
 
 from d2lpart.bubble_table import bubbles
+from d2lpart.common.display import set_painter
 from d2lpart.data_parallel import DataParallel
 from d2lpart.decoder import Decoder
-from d2lpart.display import set_painter
 from d2lpart.failures import OutOfMemoryError, PipelineError
 from d2lpart.forecasting import ForecastError, forecast, forecast_error
 from d2lpart.generation import generate

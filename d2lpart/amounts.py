@@ -6,7 +6,7 @@ from fractions import Fraction
 from numbers import Integral, Rational, Real
 from typing import Any
 
-from d2lpart.quantities import count
+from d2lpart.common.quantities import count
 
 
 class PartitionError(ValueError):

@@ -12,7 +12,7 @@ from d2lpart.closed_form import (
     IDLE_TOTAL,
     bubble_formula,
 )
-from d2lpart.given import check_kind
+from d2lpart.common.arguments import check_kind
 from d2lpart.timeline import Timeline
 
 

@@ -6,7 +6,7 @@ It is what the schedule builder shows, for those without widgets.
 import html
 from collections.abc import Mapping
 
-from d2lpart.given import check_number
+from d2lpart.common.arguments import check_number
 from d2lpart.orders import build_schedule
 from d2lpart.recognition import recognize
 from d2lpart.schedule import Action, Schedule, dependencies

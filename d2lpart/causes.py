@@ -6,8 +6,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from d2lpart.common.quantities import seconds_text
 from d2lpart.explain import Gap, Record
-from d2lpart.quantities import seconds_text
 from d2lpart.span import Span, Transfer
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from d2lpart.given import check_kind
+from d2lpart.common.arguments import check_kind
 from d2lpart.layer_parts import parts
 from d2lpart.span import Link
 from d2lpart.stage import Stage

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from d2lpart.common.quantities import bytes_text
 from d2lpart.hardware import cores
-from d2lpart.quantities import bytes_text
 
 # The oldest versions that serve; pyproject.toml asks for the same.
 NEEDED = {

@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager, ExitStack
 
 import torch
 
+from d2lpart.common.quantities import count
 from d2lpart.engine import Run, Stopped
 from d2lpart.hardware import cores, crowded, synchronize, threads, threads_per_rank
-from d2lpart.quantities import count
 from d2lpart.simulator import simulate
 from d2lpart.span import Link, Span, Transfer
 from d2lpart.timeline import Timeline

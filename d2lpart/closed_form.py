@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from d2lpart.given import check_number
+from d2lpart.common.arguments import check_number
 
 IDLE_TOTAL, IDLE_IDEAL = "idle/total", "idle/ideal"
 BUBBLE_RATE = "(cost − m(F+I+W))/cost"

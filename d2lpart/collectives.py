@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from d2lpart.common.quantities import count
 from d2lpart.hardware import as_device
-from d2lpart.quantities import count
 from d2lpart.span import Link
 from d2lpart.transfer import Place, send
 

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from d2lpart.account import Account
+from d2lpart.common.quantities import count
 from d2lpart.failures import Full
 from d2lpart.ledger import Ledgers
 from d2lpart.microbatch import Batch
 from d2lpart.optimizer_state import state_of
-from d2lpart.quantities import count
 from d2lpart.schedule import Schedule
 from d2lpart.stage import Stage
 

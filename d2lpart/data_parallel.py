@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from d2lpart.collectives import Group, all_reduce
+from d2lpart.common.arguments import check_kind
+from d2lpart.common.quantities import count
 from d2lpart.copies import SplitResult, check_copyable
-from d2lpart.given import check_kind
 from d2lpart.microbatch import Batch, LossFunction, cross_entropy
 from d2lpart.models import listed
-from d2lpart.quantities import count
 
 AllReduce = Callable[[Group, Sequence[Tensor]], list[Tensor]]
 Gradients = list[Tensor | None]

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from d2lpart.common.arguments import check_kind, check_number
 from d2lpart.generation import generate
-from d2lpart.given import check_kind, check_number
 
 INTEGER_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 

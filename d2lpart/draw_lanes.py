@@ -5,6 +5,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from d2lpart.common.palette import OF_KIND
+from d2lpart.common.quantities import unit_of_seconds
 from d2lpart.draw_page import (
     FRAME,
     GREY,
@@ -20,8 +22,6 @@ from d2lpart.draw_page import (
     number_width,
     sample,
 )
-from d2lpart.palette import OF_KIND
-from d2lpart.quantities import unit_of_seconds
 from d2lpart.schedule import KINDS
 from d2lpart.span import Span
 from d2lpart.timeline import Timeline

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
+from d2lpart.common.palette import ORANGE, PURPLE, SKY, VERMILLION, YELLOW
 from d2lpart.draw_page import (
     FRAME,
     GREY,
@@ -18,7 +19,6 @@ from d2lpart.draw_page import (
     sample,
 )
 from d2lpart.ledger import ITEMS, Ledger, LedgerComparison, Ledgers, unit_of
-from d2lpart.palette import ORANGE, PURPLE, SKY, VERMILLION, YELLOW
 
 # A hatch for each colour but the first.
 LOOKS = {

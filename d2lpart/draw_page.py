@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.path import Path
 from matplotlib.text import Text
 
-from d2lpart.display import figure_bundle
+from d2lpart.common.display import figure_bundle
 
 INK, GREY, FRAME = "#1a1a1a", "#4d4d4d", "#b3b3b3"
 SMALL, NORMAL, LARGE = 8.0, 9.0, 12.0  # points

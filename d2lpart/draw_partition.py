@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from d2lpart.amounts import written
+from d2lpart.common.palette import VERMILLION
+from d2lpart.common.quantities import count
 from d2lpart.draw_page import (
     FRAME,
     GREY,
@@ -18,9 +20,7 @@ from d2lpart.draw_page import (
     line_width,
     number_width,
 )
-from d2lpart.palette import VERMILLION
 from d2lpart.partitioning import Partition
-from d2lpart.quantities import count
 
 TINTS = ("#cfe6f7", "#e9f3fb")  # of layers in turn
 BAR = 0.72  # height of a bar; the next one is 1 further down

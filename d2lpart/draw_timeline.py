@@ -5,6 +5,8 @@ That is why each rank stands idle, and how many micro-batches it holds.
 
 import string
 
+from d2lpart.common.palette import GREEN
+from d2lpart.common.quantities import count, seconds_text
 from d2lpart.draw_lanes import LANE, RIGHT, Lanes, panel, right_column, rows
 from d2lpart.draw_page import (
     GREY,
@@ -16,8 +18,6 @@ from d2lpart.draw_page import (
     number_width,
 )
 from d2lpart.explain import Gap
-from d2lpart.palette import GREEN
-from d2lpart.quantities import count, seconds_text
 from d2lpart.timeline import Comparison, Timeline
 
 LETTERS = string.ascii_lowercase

@@ -2,8 +2,8 @@
 
 from math import inf
 
+from d2lpart.common.quantities import bytes_text
 from d2lpart.ledger import Ledger
-from d2lpart.quantities import bytes_text
 
 
 class PipelineError(ValueError, RuntimeError):

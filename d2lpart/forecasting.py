@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from d2lpart.given import check_kind
+from d2lpart.common.arguments import check_kind
+from d2lpart.common.quantities import count, seconds_text
 from d2lpart.layer_cost import SPLIT_F, LayerCost
 from d2lpart.partitioning import Partition
-from d2lpart.quantities import count, seconds_text
 from d2lpart.schedule import Action, Schedule, check_schedule
 from d2lpart.simulator import FREE, Links, simulate
 from d2lpart.timeline import Timeline

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from d2lpart.given import check_kind, check_number
+from d2lpart.common.arguments import check_kind, check_number
 
 
 def generate(

@@ -7,7 +7,7 @@ with noise. They are easier than handwriting, and have its size, 28 × 28, and i
 import torch
 from torch import Tensor
 
-from d2lpart.given import check_number
+from d2lpart.common.arguments import check_number
 
 SIZE, ENLARGED, MOVED = 28, 3, 2  # pixels
 

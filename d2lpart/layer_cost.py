@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from d2lpart.given import check_number, listed_of
+from d2lpart.common.arguments import check_number, listed_of
 
 Quartiles = tuple[float, float]
 

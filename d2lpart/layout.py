@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from d2lpart import hardware
+from d2lpart.common.quantities import count
 from d2lpart.orders import build_schedule
 from d2lpart.partitioning import Partition, partition
 from d2lpart.profiler import compute_weights
-from d2lpart.quantities import count
 from d2lpart.schedule import Schedule
 from d2lpart.validation import validate
 

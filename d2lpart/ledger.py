@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from d2lpart.display import Drawable
-from d2lpart.given import check_kind, check_number, listed_of
-from d2lpart.quantities import BYTE_UNITS, bytes_text, count
+from d2lpart.common.arguments import check_kind, check_number, listed_of
+from d2lpart.common.display import Drawable
+from d2lpart.common.quantities import BYTE_UNITS, bytes_text, count
 
 ITEMS = ("weights", "gradients", "optimizer", "activations")
 SOURCES = ("computed", "measured")

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from math import ceil
 
+from d2lpart.common.arguments import check_kind
 from d2lpart.forecasting import matching
-from d2lpart.given import check_kind
 from d2lpart.held import StageBytes, peak_held
 from d2lpart.layer_cost import LayerCost
 from d2lpart.ledger import Ledger, Ledgers

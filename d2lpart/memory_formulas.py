@@ -10,10 +10,10 @@ from functools import partial
 from math import ceil
 from typing import NamedTuple
 
-from d2lpart.given import check_kind, check_whole
+from d2lpart.common.arguments import check_kind, check_whole
+from d2lpart.common.quantities import count
 from d2lpart.held import StageBytes, peak_held, whole
 from d2lpart.ledger import Ledger
-from d2lpart.quantities import count
 from d2lpart.schedule import Schedule, check_schedule
 
 RECOMPUTE = ("none", "selective", "full")

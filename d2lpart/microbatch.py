@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from d2lpart.quantities import count
+from d2lpart.common.quantities import count
 
 IGNORED = -100  # the target that cross-entropy leaves out
 

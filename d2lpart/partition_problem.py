@@ -7,8 +7,8 @@ from itertools import accumulate
 from typing import Any
 
 from d2lpart.amounts import PartitionError, check_length, exact_amounts, whole, whole_number
+from d2lpart.common.quantities import count
 from d2lpart.packing import Packing, Table, packing_of_work
-from d2lpart.quantities import count
 from d2lpart.stage_memory import checked_memory, most_held, windows_that_fit
 
 

@@ -17,6 +17,7 @@ from d2lpart.checks import (
     check_stage_inputs,
 )
 from d2lpart.clocks import CHOICES, measure
+from d2lpart.common.arguments import check_kind
 from d2lpart.counting import (
     accounts_kept,
     allocator_limits,
@@ -26,7 +27,6 @@ from d2lpart.counting import (
     open_accounts,
 )
 from d2lpart.engine import Run
-from d2lpart.given import check_kind
 from d2lpart.gradients import divide, gradients_kept
 from d2lpart.layout import arrange
 from d2lpart.microbatch import Batch, LossFunction, cross_entropy

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from d2lpart.given import listed_of
+from d2lpart.common.arguments import listed_of
 from d2lpart.simulator import FREE, Links, simulate
 from d2lpart.timeline import Timeline
 

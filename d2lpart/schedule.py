@@ -11,8 +11,8 @@ from functools import cached_property
 from operator import index
 from typing import Any, NamedTuple
 
-from d2lpart.given import check_kind
-from d2lpart.quantities import count
+from d2lpart.common.arguments import check_kind
+from d2lpart.common.quantities import count
 
 KINDS = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
 _READABLE = re.compile(rf"(\d+)([{''.join(KINDS)}])(\d+)")

@@ -10,8 +10,8 @@ from typing import Any
 
 from d2lpart import wires
 from d2lpart.columns import Columns, Messages
+from d2lpart.common.quantities import count
 from d2lpart.program import Program, compiled
-from d2lpart.quantities import count
 from d2lpart.schedule import KINDS, Action, Schedule
 from d2lpart.span import Link
 from d2lpart.timeline import Timeline

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from d2lpart.given import check_number
+from d2lpart.common.arguments import check_number
 from d2lpart.schedule import Action, Schedule
 
 

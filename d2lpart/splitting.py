@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from d2lpart.amounts import CapacityError
+from d2lpart.common.quantities import bytes_text
 from d2lpart.forecasting import forecast
 from d2lpart.layer_cost import LayerCost, at_rate
 from d2lpart.ledger import Ledgers
@@ -16,7 +17,6 @@ from d2lpart.model_choice import Choice
 from d2lpart.orders import build_schedule
 from d2lpart.partitioning import Partition, PartitionError, partition
 from d2lpart.profiler import profile
-from d2lpart.quantities import bytes_text
 from d2lpart.report_split import MicroBatch, SplitReport
 from d2lpart.schedule import Schedule
 from d2lpart.simulator import FREE

@@ -14,11 +14,11 @@ from d2lpart.amounts import (
     layers_in_words,
     whole,
 )
+from d2lpart.common.quantities import count
 from d2lpart.held import StageBytes, peak_held
 from d2lpart.optimum import best_bounds
 from d2lpart.orders import build_schedule
 from d2lpart.packing import Packing, Table, packing_of_excess, windows
-from d2lpart.quantities import count
 from d2lpart.schedule import Schedule, ScheduleError
 from d2lpart.sweep import Refused, reach
 from d2lpart.validation import validate

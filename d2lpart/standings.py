@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from d2lpart.given import check_number, check_whole
+from d2lpart.common.arguments import check_number, check_whole
+from d2lpart.common.quantities import seconds_text
 from d2lpart.orders import SCHEDULES, build_schedule
-from d2lpart.quantities import seconds_text
 from d2lpart.recognition import recognize
 from d2lpart.schedule import KINDS, Schedule
 from d2lpart.simulator import FREE, simulate

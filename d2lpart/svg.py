@@ -6,8 +6,8 @@ it. The figures of `draw` say more, and take a hundred times as long.
 
 import html
 
-from d2lpart.palette import OF_KIND
-from d2lpart.quantities import seconds_text
+from d2lpart.common.palette import OF_KIND
+from d2lpart.common.quantities import seconds_text
 from d2lpart.timeline import Timeline
 
 LANE, GAP, LEFT = 22, 4, 58  # pixels

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from d2lpart.given import check_kind, check_whole
+from d2lpart.common.arguments import check_kind, check_whole
 
 # Well-known modules, in the order in which they are read. All are files under these names in
 # Python 3.11 to 3.13; where one is missing, the next follows.

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from d2lpart import causes, explain, trace
 from d2lpart.columns import Columns
-from d2lpart.display import Drawable, staircase
-from d2lpart.given import check_kind, listed_of
+from d2lpart.common.arguments import check_kind, listed_of
+from d2lpart.common.display import Drawable, staircase
+from d2lpart.common.quantities import count, seconds_text
 from d2lpart.occupancy import Occupancy, Times
-from d2lpart.quantities import count, seconds_text
 from d2lpart.schedule import Action, Schedule, check_schedule
 from d2lpart.span import Span, Transfer, by_time, check_spans
 

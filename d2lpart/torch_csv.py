@@ -10,8 +10,8 @@ import io
 import re
 from pathlib import Path
 
-from d2lpart.files import write_whole
-from d2lpart.given import check_kind
+from d2lpart.common.arguments import check_kind
+from d2lpart.common.files import write_whole
 from d2lpart.program import compiled
 from d2lpart.schedule import Action, Schedule, ScheduleError
 

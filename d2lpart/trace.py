@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from d2lpart.files import write_whole
+from d2lpart.common.files import write_whole
 from d2lpart.schedule import KINDS, Schedule
 from d2lpart.span import Span, Transfer
 

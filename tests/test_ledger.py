@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgba
 
 from d2lpart import draw
+from d2lpart.common.palette import VERMILLION
 from d2lpart.draw_ledger import LOOKS
 from d2lpart.held import StageBytes, peak_held, whole
 from d2lpart.layer_cost import LayerCost
@@ -24,7 +25,6 @@ from d2lpart.memory_formulas import (
     layer_activations,
 )
 from d2lpart.orders import SCHEDULES, build_schedule
-from d2lpart.palette import VERMILLION
 from d2lpart.schedule import Schedule
 from d2lpart.simulator import simulate
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2lpart.amounts import exact
-from d2lpart.display import Drawable
+from d2lpart.common.display import Drawable
 from d2lpart.orders import build_schedule
 from d2lpart.partitioning import Partition, PartitionError, partition
 from d2lpart.placement import check_placement

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2lpart import files
+from d2lpart.common import files
 from d2lpart.orders import SCHEDULES, build_schedule
 from d2lpart.schedule import Schedule
 from d2lpart.simulator import simulate

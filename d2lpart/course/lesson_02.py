@@ -1,5 +1,6 @@
 """Lesson 02: three ways to split; its questions on what is split. Costs have their own file."""
 
+from d2lpart.common.quantities import bytes_text
 from d2lpart.course.exercise import Exercise
 from d2lpart.course.help import with_help
 from d2lpart.course.lesson_02_costs import COSTS
@@ -25,7 +26,6 @@ from d2lpart.course.lesson_05_facts import pass_seconds
 from d2lpart.course.prediction import Prediction
 from d2lpart.course.questions import BaseQuestion, Option, Question
 from d2lpart.course.several import Several
-from d2lpart.quantities import bytes_text
 
 __all__ = ["EXERCISES", "PREDICTIONS", "QUESTIONS", "VARIANTS"]
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from math import isfinite
 
-from d2lpart.quantities import nbytes, seconds
+from d2lpart.common.quantities import nbytes, seconds
 
 _DRESS = " \t\n()[].,:;'\"`*"
 _YES_AND_NO = {"t": "true", "yes": "true", "y": "true", "f": "false", "no": "false", "n": "false"}

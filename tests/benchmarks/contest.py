@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from d2lpart.quantities import count
+from d2lpart.common.quantities import count
 
 PROGRAM = Path(__file__).with_name("contestants.py")
 WARM = 0.5  # seconds; a shorter step is preceded by one that does not count

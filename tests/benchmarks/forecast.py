@@ -29,8 +29,8 @@ from d2lpart import (
     profile,
     transfer,
 )
+from d2lpart.common.quantities import count
 from d2lpart.hardware import cores
-from d2lpart.quantities import count
 
 VOCABULARY, CONTEXT, MICROBATCHES = 1024, 64, 4
 

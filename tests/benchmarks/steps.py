@@ -16,7 +16,7 @@ from contest import Contestant, Turn, key, name_of, rounds
 from report import Row, Table
 from spread import Spread, ratios
 
-from d2lpart.quantities import count
+from d2lpart.common.quantities import count
 
 ROUNDS = {128: 21, 256: 11, 512: 7, 768: 5}  # at each width
 SETUP = {"blocks": 8, "samples": 16, "context": 64, "microbatches": 8}

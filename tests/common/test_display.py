@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2lpart import display
-from d2lpart.display import Drawable, set_painter, staircase
+from d2lpart.common import display
+from d2lpart.common.display import Drawable, set_painter, staircase
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from d2lpart import build_schedule, files, simulate
-from d2lpart.files import write_whole
+from d2lpart import build_schedule, simulate
+from d2lpart.common import files
+from d2lpart.common.files import write_whole
 
 TEXT = "the new text, with µ\n"
 

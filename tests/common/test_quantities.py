@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2lpart import quantities
+from d2lpart.common import quantities
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ from d2lpart import (
 from d2lpart.bubble_table import bubbles
 from d2lpart.building import Building
 from d2lpart.closed_form import bubble_formula
+from d2lpart.common.arguments import check_kind, check_number, check_whole, listed_of
 from d2lpart.data_parallel import DataParallel
-from d2lpart.given import check_kind, check_number, check_whole, listed_of
 from d2lpart.held import peak_held, whole
 from d2lpart.images import glyphs
 from d2lpart.layer_cost import LayerCost

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from d2lpart.files import write_whole
+from d2lpart.common.files import write_whole
 
 _painters: list[Callable[..., Any]] = []
 
