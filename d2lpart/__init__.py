@@ -15,13 +15,14 @@ from d2lpart.ledger import Ledger, Ledgers
 from d2lpart.memory_forecast import predict_memory
 from d2lpart.memory_formulas import DecoderShape, decoder_ledger
 from d2lpart.models import layers_of
-from d2lpart.orders import SCHEDULES, build_schedule
 from d2lpart.partitioning import Partition, PartitionError, partition
 from d2lpart.pipeline import Pipeline
 from d2lpart.placement import Verdict, check_placement
 from d2lpart.profiler import profile
-from d2lpart.recognition import recognize
-from d2lpart.schedule import Action, Schedule, ScheduleError, dependencies
+from d2lpart.schedules.orders import SCHEDULES, build_schedule
+from d2lpart.schedules.recognition import recognize
+from d2lpart.schedules.schedule import Action, Schedule, ScheduleError, dependencies
+from d2lpart.schedules.validation import validate
 from d2lpart.simulator import simulate
 from d2lpart.span import Link, Span, Transfer
 from d2lpart.standings import ranking
@@ -29,7 +30,6 @@ from d2lpart.step_result import StepResult
 from d2lpart.tensor_parallel import TensorParallel
 from d2lpart.text import Corpus, corpus
 from d2lpart.timeline import Timeline
-from d2lpart.validation import validate
 from d2lpart.ways import three_ways
 
 __all__ = [

@@ -4,7 +4,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from statistics import fmean
 
-from d2lpart.closed_form import (
+from d2lpart.common.arguments import check_kind
+from d2lpart.schedules.closed_form import (
     BUBBLE_RATE,
     DEFINITIONS,
     FORMS,
@@ -12,7 +13,6 @@ from d2lpart.closed_form import (
     IDLE_TOTAL,
     bubble_formula,
 )
-from d2lpart.common.arguments import check_kind
 from d2lpart.timeline import Timeline
 
 

@@ -7,9 +7,9 @@ import html
 from collections.abc import Mapping
 
 from d2lpart.common.arguments import check_number
-from d2lpart.orders import build_schedule
-from d2lpart.recognition import recognize
-from d2lpart.schedule import Action, Schedule, dependencies
+from d2lpart.schedules.orders import build_schedule
+from d2lpart.schedules.recognition import recognize
+from d2lpart.schedules.schedule import Action, Schedule, dependencies
 from d2lpart.simulator import simulate
 from d2lpart.span import Span
 from d2lpart.standings import named

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from d2lpart.program import Program
+from d2lpart.schedules.compiled_schedule import Program
 from d2lpart.span import Span, Transfer
 
 

@@ -16,7 +16,7 @@ from d2lpart.failures import Full
 from d2lpart.ledger import Ledgers
 from d2lpart.microbatch import Batch
 from d2lpart.optimizer_state import state_of
-from d2lpart.schedule import Schedule
+from d2lpart.schedules.schedule import Schedule
 from d2lpart.stage import Stage
 
 

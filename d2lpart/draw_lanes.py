@@ -22,7 +22,7 @@ from d2lpart.draw_page import (
     number_width,
     sample,
 )
-from d2lpart.schedule import KINDS
+from d2lpart.schedules.schedule import KINDS
 from d2lpart.span import Span
 from d2lpart.timeline import Timeline
 

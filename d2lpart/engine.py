@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from d2lpart.failures import Full, PipelineError, allocator_error
 from d2lpart.microbatch import Batch
-from d2lpart.schedule import Action, Schedule, dependencies
+from d2lpart.schedules.schedule import Action, Schedule, dependencies
 from d2lpart.stage import Held, Key, Stage
 from d2lpart.transfer import Mark, Parcel, Place, send
 

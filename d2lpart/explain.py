@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from d2lpart.schedule import Action, Schedule, dependencies
+from d2lpart.schedules.schedule import Action, Schedule, dependencies
 from d2lpart.span import Span, Transfer
 
 

@@ -9,7 +9,7 @@ from d2lpart.common.arguments import check_kind
 from d2lpart.common.quantities import count, seconds_text
 from d2lpart.layer_cost import SPLIT_F, LayerCost
 from d2lpart.partitioning import Partition
-from d2lpart.schedule import Action, Schedule, check_schedule
+from d2lpart.schedules.schedule import Action, Schedule, check_schedule
 from d2lpart.simulator import FREE, Links, simulate
 from d2lpart.timeline import Timeline
 
@@ -46,7 +46,7 @@ def forecast(
         ValueError: costs, partition and schedule are not for equally many layers and stages, or
             a layer was not timed.
 
-    >>> from d2lpart.orders import build_schedule
+    >>> from d2lpart.schedules.orders import build_schedule
     >>> costs = [LayerCost("Linear", 8, 32, 0, 16, 400, 1.0, 2.0)] * 4
     >>> print(forecast(costs, [2, 2], build_schedule("1f1b", 2, 2)))
     1f1b, 2 ranks, 2 micro-batches, predicted clock: step 18 s, idle 33.3% (idle/total)
@@ -140,7 +140,7 @@ def forecast_error(predicted: Timeline, *measured: Timeline) -> ForecastError:
     Raises:
         ValueError: nothing was measured, on no clock or on several, or it took no time.
 
-    >>> from d2lpart.orders import build_schedule
+    >>> from d2lpart.schedules.orders import build_schedule
     >>> schedule = build_schedule("naive", 2, 1)
     >>> durations = {"F": 1.0, "B": 1.5}, {"F": 1.0, "B": 2.0}
     >>> predicted, slower = (simulate(schedule, own) for own in durations)

@@ -8,11 +8,11 @@ from torch import nn
 
 from d2lpart import hardware
 from d2lpart.common.quantities import count
-from d2lpart.orders import build_schedule
 from d2lpart.partitioning import Partition, partition
 from d2lpart.profiler import compute_weights
-from d2lpart.schedule import Schedule
-from d2lpart.validation import validate
+from d2lpart.schedules.orders import build_schedule
+from d2lpart.schedules.schedule import Schedule
+from d2lpart.schedules.validation import validate
 
 
 def arrange(

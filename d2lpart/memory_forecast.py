@@ -5,12 +5,12 @@ from math import ceil
 
 from d2lpart.common.arguments import check_kind
 from d2lpart.forecasting import matching
-from d2lpart.held import StageBytes, peak_held
 from d2lpart.layer_cost import LayerCost
 from d2lpart.ledger import Ledger, Ledgers
 from d2lpart.memory_formulas import ADAM_FP32, BytesPerParameter
 from d2lpart.partitioning import Partition
-from d2lpart.schedule import Schedule
+from d2lpart.schedules.in_flight import StageBytes, peak_held
+from d2lpart.schedules.schedule import Schedule
 
 
 def predict_memory(

@@ -19,7 +19,7 @@ from d2lpart.common.display import Drawable
 from d2lpart.common.quantities import count
 from d2lpart.optimum import best_bounds
 from d2lpart.partition_problem import as_packing
-from d2lpart.schedule import Schedule
+from d2lpart.schedules.schedule import Schedule
 
 __all__ = ["Partition", "PartitionError", "partition"]
 

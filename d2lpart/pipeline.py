@@ -34,7 +34,7 @@ from d2lpart.models import listed
 from d2lpart.nonfinite import check_loss
 from d2lpart.optimizer_state import listen, note, watch
 from d2lpart.partitioning import Partition
-from d2lpart.schedule import Schedule
+from d2lpart.schedules.schedule import Schedule
 from d2lpart.simulator import FREE
 from d2lpart.span import Link
 from d2lpart.stage import Key, Stage

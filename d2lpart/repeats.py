@@ -20,7 +20,7 @@ def undisturbed(timelines: Iterable[Timeline], link: Links = FREE) -> Timeline:
     Raises:
         ValueError: no timeline, several schedules, or a clock that does not place its actions.
 
-    >>> from d2lpart.orders import build_schedule
+    >>> from d2lpart.schedules.orders import build_schedule
     >>> schedule = build_schedule("naive", 2, 1)
     >>> calm = [simulate(schedule, {"F": f, "B": 2}, clock="virtual") for f in (3, 1, 2)]
     >>> undisturbed(calm).makespan

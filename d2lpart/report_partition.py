@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from d2lpart.common.quantities import bytes_text, count
-from d2lpart.orders import build_schedule
 from d2lpart.partitioning import Partition, PartitionError, partition
-from d2lpart.schedule import Schedule
+from d2lpart.schedules.orders import build_schedule
+from d2lpart.schedules.schedule import Schedule
 from d2lpart.simulator import simulate
 from d2lpart.svg import lanes_svg
 from d2lpart.timeline import Timeline

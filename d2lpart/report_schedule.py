@@ -7,7 +7,7 @@ import html
 from dataclasses import dataclass
 
 from d2lpart.explain import Gap
-from d2lpart.orders import build_schedule
+from d2lpart.schedules.orders import build_schedule
 from d2lpart.simulator import simulate
 from d2lpart.span import Link
 from d2lpart.svg import lanes_svg

@@ -8,7 +8,7 @@ from d2lpart.common.quantities import bytes_text, count, seconds_text
 from d2lpart.layer_cost import LayerCost
 from d2lpart.ledger import Ledgers
 from d2lpart.partitioning import Partition
-from d2lpart.schedule import Schedule
+from d2lpart.schedules.schedule import Schedule
 from d2lpart.span import Link
 from d2lpart.timeline import Timeline
 

@@ -11,8 +11,8 @@ from typing import Any
 from d2lpart import wires
 from d2lpart.columns import Columns, Messages
 from d2lpart.common.quantities import count
-from d2lpart.program import Program, compiled
-from d2lpart.schedule import KINDS, Action, Schedule
+from d2lpart.schedules.compiled_schedule import Program, compiled
+from d2lpart.schedules.schedule import KINDS, Action, Schedule
 from d2lpart.span import Link
 from d2lpart.timeline import Timeline
 
@@ -54,7 +54,7 @@ def simulate(
         ValueError: a duration is missing, negative or not finite, a size is not a whole number
             of bytes, or what should be a link is none.
 
-    >>> from d2lpart.orders import build_schedule
+    >>> from d2lpart.schedules.orders import build_schedule
     >>> print(simulate(build_schedule("gpipe", 2, 3), {"F": 1, "B": 2}))
     gpipe, 2 ranks, 3 micro-batches, predicted clock: step 12 s, idle 25.0% (idle/total)
     rank 0 |F0F1F2      B0--B1--B2--| idle 25.0%

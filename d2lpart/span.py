@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from d2lpart.common.arguments import check_number
-from d2lpart.schedule import Action, Schedule
+from d2lpart.schedules.schedule import Action, Schedule
 
 
 class Span(NamedTuple):

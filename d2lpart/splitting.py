@@ -14,11 +14,11 @@ from d2lpart.ledger import Ledgers
 from d2lpart.memory_forecast import layer_needs, predict_memory
 from d2lpart.memory_formulas import ADAM_FP32, ADAM_MIXED, BytesPerParameter
 from d2lpart.model_choice import Choice
-from d2lpart.orders import build_schedule
 from d2lpart.partitioning import Partition, PartitionError, partition
 from d2lpart.profiler import profile
 from d2lpart.report_split import MicroBatch, SplitReport
-from d2lpart.schedule import Schedule
+from d2lpart.schedules.orders import build_schedule
+from d2lpart.schedules.schedule import Schedule
 from d2lpart.simulator import FREE
 from d2lpart.span import Link
 

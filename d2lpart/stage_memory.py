@@ -15,13 +15,13 @@ from d2lpart.amounts import (
     whole,
 )
 from d2lpart.common.quantities import count
-from d2lpart.held import StageBytes, peak_held
 from d2lpart.optimum import best_bounds
-from d2lpart.orders import build_schedule
 from d2lpart.packing import Packing, Table, packing_of_excess, windows
-from d2lpart.schedule import Schedule, ScheduleError
+from d2lpart.schedules.in_flight import StageBytes, peak_held
+from d2lpart.schedules.orders import build_schedule
+from d2lpart.schedules.schedule import Schedule, ScheduleError
+from d2lpart.schedules.validation import validate
 from d2lpart.sweep import Refused, reach
-from d2lpart.validation import validate
 
 NOTHING, ONE = StageBytes(0, 0, 0), StageBytes(1, 1, 1)
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from d2lpart.common.arguments import check_number, check_whole
 from d2lpart.common.quantities import seconds_text
-from d2lpart.orders import SCHEDULES, build_schedule
-from d2lpart.recognition import recognize
-from d2lpart.schedule import KINDS, Schedule
+from d2lpart.schedules.orders import SCHEDULES, build_schedule
+from d2lpart.schedules.recognition import recognize
+from d2lpart.schedules.schedule import KINDS, Schedule
 from d2lpart.simulator import FREE, simulate
 from d2lpart.span import Link
 from d2lpart.timeline import Timeline

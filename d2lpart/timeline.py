@@ -16,7 +16,7 @@ from d2lpart.common.arguments import check_kind, listed_of
 from d2lpart.common.display import Drawable, staircase
 from d2lpart.common.quantities import count, seconds_text
 from d2lpart.occupancy import Occupancy, Times
-from d2lpart.schedule import Action, Schedule, check_schedule
+from d2lpart.schedules.schedule import Action, Schedule, check_schedule
 from d2lpart.span import Span, Transfer, by_time, check_spans
 
 CLOCKS = ("predicted", "virtual", "wall")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from d2lpart.common.files import write_whole
-from d2lpart.schedule import KINDS, Schedule
+from d2lpart.schedules.schedule import KINDS, Schedule
 from d2lpart.span import Span, Transfer
 
 

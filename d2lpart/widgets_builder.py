@@ -8,7 +8,7 @@ import html
 from typing import Any
 
 from d2lpart.building import Building, Move
-from d2lpart.schedule import ScheduleError
+from d2lpart.schedules.schedule import ScheduleError
 from d2lpart.widgets import Explorer
 
 

@@ -7,7 +7,7 @@ on what else was ready before it, so the ends of actions are events, taken from 
 import heapq
 from collections.abc import Hashable, Sequence
 
-from d2lpart.program import Program
+from d2lpart.schedules.compiled_schedule import Program
 
 
 def play(

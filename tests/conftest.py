@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from d2lpart.schedule import Schedule
+from d2lpart.schedules.schedule import Schedule
 
 ONE_WORKER = ("tests/test_front_end.py", "tests/test_profile_meta.py")
 """Files whose tests share what takes long to make: a browser, a model of 70 billion weights."""

@@ -11,7 +11,7 @@ from d2lpart.decoder import Decoder
 from d2lpart.engine import PipelineError
 from d2lpart.microbatch import cross_entropy
 from d2lpart.pipeline import Pipeline
-from d2lpart.schedule import Schedule, ScheduleError
+from d2lpart.schedules.schedule import Schedule, ScheduleError
 from d2lpart.span import Link
 
 CPU = "cpu"

@@ -18,9 +18,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from d2lpart import clocks, hardware
 from d2lpart.decoder import Decoder
 from d2lpart.engine import PipelineError, Run
-from d2lpart.orders import build_schedule
 from d2lpart.pipeline import Pipeline
-from d2lpart.schedule import Action, Schedule, dependencies
+from d2lpart.schedules.orders import build_schedule
+from d2lpart.schedules.schedule import Action, Schedule, dependencies
 from d2lpart.simulator import simulate
 from d2lpart.span import Link
 from d2lpart.timeline import Timeline

@@ -9,7 +9,7 @@ from torch import nn
 from d2lpart import Decoder, Partition, Pipeline, partition, profile
 from d2lpart.forecasting import forecast, forecast_error
 from d2lpart.layer_cost import LayerCost, at_rate
-from d2lpart.orders import SCHEDULES, build_schedule
+from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.simulator import simulate
 from d2lpart.span import Link
 

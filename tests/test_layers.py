@@ -307,7 +307,7 @@ def test_no_imports_go_in_a_circle() -> None:
 def test_imports_are_absolute_and_written_out(module: str) -> None:
     odd = [name for name in imports(SOURCES[module]) if name.startswith((".", "?"))]
     odd = [] if module in IMPORT_FOR_OTHERS and set(odd) == {"?"} else odd
-    assert not odd, "write `from d2lpart.schedule import Action`"
+    assert not odd, "write `from d2lpart.schedules.schedule import Action`"
 
 
 @pytest.mark.parametrize("module", PURE)

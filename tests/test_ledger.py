@@ -10,7 +10,6 @@ from matplotlib.colors import to_rgba
 from d2lpart import draw
 from d2lpart.common.palette import VERMILLION
 from d2lpart.draw_ledger import LOOKS
-from d2lpart.held import StageBytes, peak_held, whole
 from d2lpart.layer_cost import LayerCost
 from d2lpart.ledger import ITEMS, Ledger, Ledgers
 from d2lpart.memory_forecast import predict_memory
@@ -24,8 +23,9 @@ from d2lpart.memory_formulas import (
     decoder_ledger,
     layer_activations,
 )
-from d2lpart.orders import SCHEDULES, build_schedule
-from d2lpart.schedule import Schedule
+from d2lpart.schedules.in_flight import StageBytes, peak_held, whole
+from d2lpart.schedules.orders import SCHEDULES, build_schedule
+from d2lpart.schedules.schedule import Schedule
 from d2lpart.simulator import simulate
 
 GIB = 2**30

@@ -20,9 +20,9 @@ from d2lpart.failures import Full, OutOfMemoryError, PipelineError
 from d2lpart.hardware import threads
 from d2lpart.memory_forecast import predict_memory
 from d2lpart.memory_formulas import ADAM_FP32, MOMENTUM_FP32, SGD_FP32
-from d2lpart.orders import build_schedule
 from d2lpart.pipeline import Pipeline
 from d2lpart.profiler import profile
+from d2lpart.schedules.orders import build_schedule
 
 CPU = "cpu"
 CLOCKS = ["wall", "virtual"]

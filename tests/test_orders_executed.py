@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from d2lpart import Decoder, Pipeline, build_schedule
 from d2lpart.hardware import threads
-from d2lpart.orders import SCHEDULES
+from d2lpart.schedules.orders import SCHEDULES
 from d2lpart.stage import Stage
 
 CLOCKS = ["virtual", "wall"]

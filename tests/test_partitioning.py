@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from d2lpart.amounts import exact
 from d2lpart.common.display import Drawable
-from d2lpart.orders import build_schedule
 from d2lpart.partitioning import Partition, PartitionError, partition
 from d2lpart.placement import check_placement
-from d2lpart.schedule import Schedule
+from d2lpart.schedules.orders import build_schedule
+from d2lpart.schedules.schedule import Schedule
 
 
 def fewest_stages(costs: list[int], cap: int) -> int:

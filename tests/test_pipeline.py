@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from d2lpart.decoder import Decoder
 from d2lpart.hardware import threads
-from d2lpart.orders import SCHEDULES, build_schedule
 from d2lpart.pipeline import Pipeline
+from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.stage import Stage
 
 SAMPLES, POSITIONS, VOCABULARY, WIDTH = 9, 5, 11, 8

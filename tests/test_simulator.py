@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2lpart.orders import SCHEDULES, build_schedule
-from d2lpart.schedule import Action, Schedule, ScheduleError
+from d2lpart.schedules.orders import SCHEDULES, build_schedule
+from d2lpart.schedules.schedule import Action, Schedule, ScheduleError
 from d2lpart.simulator import simulate
 from d2lpart.span import Link, Transfer
 from d2lpart.timeline import Timeline

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2lpart.common import files
-from d2lpart.orders import SCHEDULES, build_schedule
-from d2lpart.schedule import Schedule
+from d2lpart.schedules.orders import SCHEDULES, build_schedule
+from d2lpart.schedules.schedule import Schedule
 from d2lpart.simulator import simulate
 from d2lpart.span import Link
 

@@ -6,10 +6,10 @@ import types
 import pytest
 
 from d2lpart import widgets
-from d2lpart.orders import SCHEDULES, build_schedule
 from d2lpart.partitioning import Partition, PartitionError, partition
 from d2lpart.report_partition import partition_report
 from d2lpart.report_schedule import schedule_report
+from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.simulator import simulate
 from d2lpart.span import Link
 from d2lpart.svg import lanes_svg

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2lpart.orders import SCHEDULES, build_schedule
-from d2lpart.program import compiled
+from d2lpart.schedules.compiled_schedule import compiled
+from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.simulator import simulate
 from d2lpart.span import Link
 from d2lpart.wires import play

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from d2lpart.decoder import Decoder
 from d2lpart.microbatch import cross_entropy
-from d2lpart.orders import build_schedule
 from d2lpart.pipeline import Pipeline
+from d2lpart.schedules.orders import build_schedule
 from d2lpart.simulator import simulate
 from d2lpart.timeline import Timeline
 

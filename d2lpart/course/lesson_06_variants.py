@@ -2,9 +2,9 @@
 
 import random
 
-from d2lpart.closed_form import bubble_formula
 from d2lpart.course.lesson_06_facts import held, step
 from d2lpart.course.questions import NumberQuestion
+from d2lpart.schedules.closed_form import bubble_formula
 
 
 def enough_microbatches(p: int, percent: int) -> NumberQuestion:

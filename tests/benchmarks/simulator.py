@@ -15,7 +15,7 @@ from report import Row, Table
 from spread import Spread, ratios
 
 from d2lpart import Link, Schedule, build_schedule, simulate
-from d2lpart.program import compiled
+from d2lpart.schedules.compiled_schedule import compiled
 
 EVEN = {"F": 1, "B": 2}
 BUS = Link(0.01, shared="bus")

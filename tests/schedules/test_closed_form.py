@@ -3,9 +3,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from d2lpart.bubble_table import bubbles
-from d2lpart.closed_form import BUBBLE_RATE, DEFINITIONS, FORMS, Sizes, bubble_formula
-from d2lpart.orders import SCHEDULES, build_schedule
-from d2lpart.schedule import Schedule
+from d2lpart.schedules.closed_form import BUBBLE_RATE, DEFINITIONS, FORMS, Sizes, bubble_formula
+from d2lpart.schedules.orders import SCHEDULES, build_schedule
+from d2lpart.schedules.schedule import Schedule
 from d2lpart.simulator import simulate
 
 KNOWN = sorted(FORMS.keys() & SCHEDULES.keys())

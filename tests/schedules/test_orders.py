@@ -5,9 +5,15 @@ from itertools import product
 
 import pytest
 
-from d2lpart.orders import SCHEDULES, build_schedule, gpipe, naive
-from d2lpart.orders_1f1b import interleaved, one_f_one_b
-from d2lpart.schedule import Action, ScheduleError
+from d2lpart.schedules.orders import (
+    SCHEDULES,
+    build_schedule,
+    gpipe,
+    interleaved,
+    naive,
+    one_f_one_b,
+)
+from d2lpart.schedules.schedule import Action, ScheduleError
 from d2lpart.simulator import simulate
 
 GRID = [(p, m) for p in range(1, 7) for m in range(1, 10)]

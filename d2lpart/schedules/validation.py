@@ -6,7 +6,7 @@ What waits for what is asked of `dependencies`; here stands what may go wrong, a
 from collections import deque
 from collections.abc import Iterator
 
-from d2lpart.schedule import (
+from d2lpart.schedules.schedule import (
     KINDS,
     Action,
     Schedule,

@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2lpart.orders import SCHEDULES, build_schedule
-from d2lpart.program import compiled
-from d2lpart.schedule import KINDS, Action, Schedule, ScheduleError, dependencies
-from d2lpart.validation import validate
+from d2lpart.schedules.compiled_schedule import compiled
+from d2lpart.schedules.orders import SCHEDULES, build_schedule
+from d2lpart.schedules.schedule import KINDS, Action, Schedule, ScheduleError, dependencies
+from d2lpart.schedules.validation import validate
 
 
 def assert_agrees_with_dependencies(schedule):
@@ -111,7 +111,8 @@ def test_a_program_is_made_once_and_changes_no_schedule():
 def test_micro_batches_that_are_alike_are_asked_about_once(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "d2lpart.program.dependencies", lambda a, s: asked.append(a) or dependencies(a, s)
+        "d2lpart.schedules.compiled_schedule.dependencies",
+        lambda a, s: asked.append(a) or dependencies(a, s),
     )
     compiled(build_schedule("1f1b", 4, 100))
     assert len(asked) == 8

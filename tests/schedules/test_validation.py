@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2lpart import validation as module
-from d2lpart.orders import SCHEDULES, build_schedule
-from d2lpart.schedule import Action, Schedule, ScheduleError, dependencies
-from d2lpart.validation import execution_order, validate
+from d2lpart.schedules import validation as module
+from d2lpart.schedules.orders import SCHEDULES, build_schedule
+from d2lpart.schedules.schedule import Action, Schedule, ScheduleError, dependencies
+from d2lpart.schedules.validation import execution_order, validate
 
 GRID = [(p, m) for p in range(1, 7) for m in range(1, 10)]
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2lpart.orders import SCHEDULES, build_schedule
-from d2lpart.recognition import recognize
-from d2lpart.schedule import Schedule
+from d2lpart.schedules.orders import SCHEDULES, build_schedule
+from d2lpart.schedules.recognition import recognize
+from d2lpart.schedules.schedule import Schedule
 
 CHUNKS = {"1f1b": 1, "zb-h1": 1, "zb-h2": 1}
 

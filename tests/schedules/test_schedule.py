@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2lpart.orders import build_schedule
-from d2lpart.schedule import Action, Schedule, ScheduleError, dependencies
+from d2lpart.schedules.orders import build_schedule
+from d2lpart.schedules.schedule import Action, Schedule, ScheduleError, dependencies
 
 # ---- Action
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from d2lpart.common.arguments import check_kind
 from d2lpart.common.files import write_whole
-from d2lpart.program import compiled
-from d2lpart.schedule import Action, Schedule, ScheduleError
+from d2lpart.schedules.compiled_schedule import compiled
+from d2lpart.schedules.schedule import Action, Schedule, ScheduleError
 
 _OTHER = re.compile(r"\d+(UNSHARD|RESHARD|REDUCE_GRAD|(SEND|RECV)_[FB])\d*|\(.*\)OVERLAP_F_B")
 

@@ -1,7 +1,7 @@
 """`recognize`: which named schedule an order is, whatever its ranks and it are called."""
 
-from d2lpart.orders import SCHEDULES, build_schedule
-from d2lpart.schedule import Action, Schedule, check_schedule
+from d2lpart.schedules.orders import SCHEDULES, build_schedule
+from d2lpart.schedules.schedule import Action, Schedule, check_schedule
 
 
 def recognize(schedule: Schedule) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from numbers import Integral
 from typing import NamedTuple
 
-from d2lpart.schedule import Schedule
+from d2lpart.schedules.schedule import Schedule
 
 
 class StageBytes(NamedTuple):

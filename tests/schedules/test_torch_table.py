@@ -10,10 +10,15 @@ from torch.distributed.pipelining.schedules import (
     _PipelineScheduleRuntime,
 )
 
-from d2lpart.orders import SCHEDULES, build_schedule
-from d2lpart.recognition import recognize
-from d2lpart.schedule import Schedule, ScheduleError
-from d2lpart.torch_csv import from_torch_csv, read_torch_csv, to_torch_csv, write_torch_csv
+from d2lpart.schedules.orders import SCHEDULES, build_schedule
+from d2lpart.schedules.recognition import recognize
+from d2lpart.schedules.schedule import Schedule, ScheduleError
+from d2lpart.schedules.torch_table import (
+    from_torch_csv,
+    read_torch_csv,
+    to_torch_csv,
+    write_torch_csv,
+)
 
 
 def loaded_by_torch(schedule, path):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, chain
 
-from d2lpart.schedule import KINDS, Action, Schedule, ScheduleError, dependencies
-from d2lpart.validation import validate
+from d2lpart.schedules.schedule import KINDS, Action, Schedule, ScheduleError, dependencies
+from d2lpart.schedules.validation import validate
 
 _KIND = {kind: place for place, kind in enumerate(KINDS)}
 
