@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from d2lpart.bubble_table import bubbles
 from d2lpart.common.display import set_painter
 from d2lpart.data_parallel import DataParallel
 from d2lpart.decoder import Decoder
@@ -23,13 +22,14 @@ from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.recognition import recognize
 from d2lpart.schedules.schedule import Action, Schedule, ScheduleError, dependencies
 from d2lpart.schedules.validation import validate
-from d2lpart.simulator import simulate
-from d2lpart.span import Link, Span, Transfer
-from d2lpart.standings import ranking
 from d2lpart.step_result import StepResult
 from d2lpart.tensor_parallel import TensorParallel
 from d2lpart.text import Corpus, corpus
-from d2lpart.timeline import Timeline
+from d2lpart.timelines.bubble_table import bubbles
+from d2lpart.timelines.ranking_table import ranking
+from d2lpart.timelines.simulator import simulate
+from d2lpart.timelines.spans import Link, Span, Transfer
+from d2lpart.timelines.timeline import Timeline
 from d2lpart.ways import three_ways
 
 __all__ = [

@@ -9,8 +9,8 @@ from torch.nn.modules.conv import _ConvNd
 
 from d2lpart.common.arguments import check_kind
 from d2lpart.layer_parts import parts
-from d2lpart.span import Link
 from d2lpart.stage import Stage
+from d2lpart.timelines.spans import Link
 
 
 def check_batch_independence(

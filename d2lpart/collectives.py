@@ -15,7 +15,7 @@ from torch import Tensor
 
 from d2lpart.common.quantities import count
 from d2lpart.hardware import as_device
-from d2lpart.span import Link
+from d2lpart.timelines.spans import Link
 from d2lpart.transfer import Place, send
 
 

@@ -13,7 +13,7 @@ from d2lpart.draw_partition import partition_picture
 from d2lpart.draw_timeline import comparison_picture, timeline_picture
 from d2lpart.ledger import Ledger, LedgerComparison, Ledgers
 from d2lpart.partitioning import Partition
-from d2lpart.timeline import Comparison, Timeline
+from d2lpart.timelines.timeline import Comparison, Timeline
 
 __all__ = ["Picture", "curves", "plot"]
 

@@ -23,8 +23,8 @@ from d2lpart.draw_page import (
     sample,
 )
 from d2lpart.schedules.schedule import KINDS
-from d2lpart.span import Span
-from d2lpart.timeline import Timeline
+from d2lpart.timelines.spans import Span
+from d2lpart.timelines.timeline import Timeline
 
 
 class Look(NamedTuple):

@@ -17,8 +17,8 @@ from d2lpart.draw_page import (
     Picture,
     number_width,
 )
-from d2lpart.explain import Gap
-from d2lpart.timeline import Comparison, Timeline
+from d2lpart.timelines.gaps import Gap
+from d2lpart.timelines.timeline import Comparison, Timeline
 
 LETTERS = string.ascii_lowercase
 

@@ -35,11 +35,11 @@ from d2lpart.nonfinite import check_loss
 from d2lpart.optimizer_state import listen, note, watch
 from d2lpart.partitioning import Partition
 from d2lpart.schedules.schedule import Schedule
-from d2lpart.simulator import FREE
-from d2lpart.span import Link
 from d2lpart.stage import Key, Stage
 from d2lpart.step_result import StepResult
 from d2lpart.tied import find_shadows
+from d2lpart.timelines.simulator import FREE
+from d2lpart.timelines.spans import Link
 from d2lpart.transfer import Place
 
 

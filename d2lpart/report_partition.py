@@ -12,9 +12,9 @@ from d2lpart.common.quantities import bytes_text, count
 from d2lpart.partitioning import Partition, PartitionError, partition
 from d2lpart.schedules.orders import build_schedule
 from d2lpart.schedules.schedule import Schedule
-from d2lpart.simulator import simulate
-from d2lpart.svg import lanes_svg
-from d2lpart.timeline import Timeline
+from d2lpart.timelines.simulator import simulate
+from d2lpart.timelines.svg import lanes_svg
+from d2lpart.timelines.timeline import Timeline
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ It is what the schedule explorer shows, for those without widgets.
 import html
 from dataclasses import dataclass
 
-from d2lpart.explain import Gap
 from d2lpart.schedules.orders import build_schedule
-from d2lpart.simulator import simulate
-from d2lpart.span import Link
-from d2lpart.svg import lanes_svg
-from d2lpart.timeline import Timeline
+from d2lpart.timelines.gaps import Gap
+from d2lpart.timelines.simulator import simulate
+from d2lpart.timelines.spans import Link
+from d2lpart.timelines.svg import lanes_svg
+from d2lpart.timelines.timeline import Timeline
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from d2lpart.layer_cost import LayerCost
 from d2lpart.ledger import Ledgers
 from d2lpart.partitioning import Partition
 from d2lpart.schedules.schedule import Schedule
-from d2lpart.span import Link
-from d2lpart.timeline import Timeline
+from d2lpart.timelines.spans import Link
+from d2lpart.timelines.timeline import Timeline
 
 
 @dataclass(frozen=True)

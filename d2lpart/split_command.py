@@ -10,8 +10,8 @@ import torch
 from d2lpart.common.quantities import bytes_per_second, flops_per_second, nbytes, seconds, whole
 from d2lpart.hardware import as_device, devices
 from d2lpart.model_choice import choose_model
-from d2lpart.span import Link
 from d2lpart.splitting import split_model
+from d2lpart.timelines.spans import Link
 
 TOO_FULL = 1
 

@@ -19,8 +19,8 @@ from d2lpart.profiler import profile
 from d2lpart.report_split import MicroBatch, SplitReport
 from d2lpart.schedules.orders import build_schedule
 from d2lpart.schedules.schedule import Schedule
-from d2lpart.simulator import FREE
-from d2lpart.span import Link
+from d2lpart.timelines.simulator import FREE
+from d2lpart.timelines.spans import Link
 
 RATE = 156e12  # FLOP/s
 ASSUMED = "nothing was run; half the 16-bit peak of an A100, as no rate was given"

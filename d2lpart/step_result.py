@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from d2lpart.ledger import Ledgers
-from d2lpart.timeline import Timeline
+from d2lpart.timelines.timeline import Timeline
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ and a button that takes the last one back. `building.Building` is the same witho
 import html
 from typing import Any
 
-from d2lpart.building import Building, Move
 from d2lpart.schedules.schedule import ScheduleError
+from d2lpart.timelines.builder import Building, Move
 from d2lpart.widgets import Explorer
 
 

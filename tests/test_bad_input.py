@@ -12,7 +12,7 @@ from d2lpart.engine import PipelineError
 from d2lpart.microbatch import cross_entropy
 from d2lpart.pipeline import Pipeline
 from d2lpart.schedules.schedule import Schedule, ScheduleError
-from d2lpart.span import Link
+from d2lpart.timelines.spans import Link
 
 CPU = "cpu"
 CLOCKS = ["wall", "virtual"]

@@ -21,9 +21,9 @@ from d2lpart.engine import PipelineError, Run
 from d2lpart.pipeline import Pipeline
 from d2lpart.schedules.orders import build_schedule
 from d2lpart.schedules.schedule import Action, Schedule, dependencies
-from d2lpart.simulator import simulate
-from d2lpart.span import Link
-from d2lpart.timeline import Timeline
+from d2lpart.timelines.simulator import simulate
+from d2lpart.timelines.spans import Link
+from d2lpart.timelines.timeline import Timeline
 
 CPU = "cpu"
 CLOCKS = ["wall", "virtual"]

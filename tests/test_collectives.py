@@ -13,7 +13,7 @@ from d2lpart.collectives import (
     reduce_scatter,
 )
 from d2lpart.conjugate import copied, gathered, spread, summed
-from d2lpart.span import Link
+from d2lpart.timelines.spans import Link
 
 RANKS = st.integers(1, 6)
 SEEDS = st.integers(0, 1000)

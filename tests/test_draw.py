@@ -17,7 +17,7 @@ from matplotlib.transforms import Bbox
 
 from d2lpart import Link, build_schedule, draw, simulate
 from d2lpart.partitioning import Partition
-from d2lpart.timeline import Timeline
+from d2lpart.timelines.timeline import Timeline
 
 UNIT = {"F": 1.0, "B": 2.0}
 LONG_NOTE = "measured one at a time on 2 threads of a CPU; transfers modelled by bytes. " * 4

@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex, to_rgb
 from d2lpart import Link, Schedule, build_schedule, draw, simulate
 from d2lpart.draw_lanes import LANE, LOOKS
 from d2lpart.draw_page import Page, boxes
-from d2lpart.timeline import Timeline
+from d2lpart.timelines.timeline import Timeline
 
 UNIT = {"F": 1.0, "B": 2.0}
 SPLIT = Schedule(  # the backward of micro-batch 0 in halves, that of micro-batch 1 whole

@@ -10,8 +10,8 @@ from d2lpart import Decoder, Partition, Pipeline, partition, profile
 from d2lpart.forecasting import forecast, forecast_error
 from d2lpart.layer_cost import LayerCost, at_rate
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
-from d2lpart.simulator import simulate
-from d2lpart.span import Link
+from d2lpart.timelines.simulator import simulate
+from d2lpart.timelines.spans import Link
 
 V, C, HEADS, T, B, M = 19, 12, 3, 8, 2, 4
 

@@ -369,16 +369,16 @@ def test_all_that_is_public_is_documented(module: str) -> None:
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("import d2lpart.timeline", "timeline"),
+        ("import d2lpart.timelines.timeline", "timeline"),
         ("from d2lpart import timeline", "timeline"),
         ("from d2lpart import Timeline", ROOT),
-        ("from d2lpart.timeline import Timeline", "timeline"),
+        ("from d2lpart.timelines.timeline import Timeline", "timeline"),
         ("from d2lpart.course import check", "course"),
         ("from d2lpart.course import widget", "course.widget"),
-        ("def f():\n    from d2lpart.timeline import Timeline", "timeline"),
-        ("if TYPE_CHECKING:\n    from d2lpart.timeline import Timeline", "timeline"),
-        ("x = importlib.import_module('d2lpart.timeline')", "timeline"),
-        ("x = __import__('d2lpart.timeline')", "timeline"),
+        ("def f():\n    from d2lpart.timelines.timeline import Timeline", "timeline"),
+        ("if TYPE_CHECKING:\n    from d2lpart.timelines.timeline import Timeline", "timeline"),
+        ("x = importlib.import_module('d2lpart.timelines.timeline')", "timeline"),
+        ("x = __import__('d2lpart.timelines.timeline')", "timeline"),
     ],
 )
 def test_each_form_of_import_is_seen(line: str, found: str) -> None:

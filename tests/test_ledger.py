@@ -26,7 +26,7 @@ from d2lpart.memory_formulas import (
 from d2lpart.schedules.in_flight import StageBytes, peak_held, whole
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.schedule import Schedule
-from d2lpart.simulator import simulate
+from d2lpart.timelines.simulator import simulate
 
 GIB = 2**30
 MB = 10**6

@@ -18,7 +18,7 @@ from d2lpart.amounts import layers_in_words, written
 from d2lpart.partitioning import PartitionError, partition
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.schedule import Schedule
-from d2lpart.simulator import simulate
+from d2lpart.timelines.simulator import simulate
 
 CASES = range(100)  # seeds of each combination
 

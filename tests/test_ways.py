@@ -11,7 +11,7 @@ from d2lpart.convnet import NAMES, lenet
 from d2lpart.decoder import Decoder
 from d2lpart.images import _digits, glyphs
 from d2lpart.profiler import profile
-from d2lpart.span import Link
+from d2lpart.timelines.spans import Link
 from d2lpart.ways import three_ways
 
 POOL2 = NAMES.index("pool2") + 1

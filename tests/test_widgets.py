@@ -10,9 +10,9 @@ from d2lpart.partitioning import Partition, PartitionError, partition
 from d2lpart.report_partition import partition_report
 from d2lpart.report_schedule import schedule_report
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
-from d2lpart.simulator import simulate
-from d2lpart.span import Link
-from d2lpart.svg import lanes_svg
+from d2lpart.timelines.simulator import simulate
+from d2lpart.timelines.spans import Link
+from d2lpart.timelines.svg import lanes_svg
 
 COSTS = [4, 4, 4, 4] + [1] * 8
 

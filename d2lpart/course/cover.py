@@ -6,7 +6,7 @@
 from pathlib import Path
 
 from d2lpart import build_schedule, simulate
-from d2lpart.timeline import Comparison
+from d2lpart.timelines.timeline import Comparison
 
 PICTURE = Path("notebooks/figures/readme.png")
 

@@ -15,8 +15,8 @@ from d2lpart.decoder import Decoder
 from d2lpart.microbatch import cross_entropy
 from d2lpart.pipeline import Pipeline
 from d2lpart.schedules.orders import build_schedule
-from d2lpart.simulator import simulate
-from d2lpart.timeline import Timeline
+from d2lpart.timelines.simulator import simulate
+from d2lpart.timelines.timeline import Timeline
 
 
 def small_decoder(tied: bool = False, blocks: int = 2) -> Decoder:

@@ -12,7 +12,7 @@
 # %%
 from d2lpart import Decoder, Pipeline, Schedule, build_schedule, corpus, ranking, simulate
 from d2lpart.course import check, hints
-from d2lpart.repeats import undisturbed
+from d2lpart.timelines.simulator import undisturbed
 
 # %% [markdown]
 # ## Exercise 06.1 ● (5 minutes): The bubble formula

@@ -341,7 +341,7 @@ guess
 # Now the four runs:
 
 # %%
-from d2lpart.repeats import undisturbed
+from d2lpart.timelines.simulator import undisturbed
 
 small = Decoder(vocab_size=256, width=64, num_layers=10, num_heads=4, context=32)
 inputs, targets = next(corpus().batches(batch_size=16, context=32))

@@ -60,7 +60,7 @@ from dataclasses import replace
 
 import torch
 from d2lpart import Decoder, Pipeline, corpus
-from d2lpart.repeats import undisturbed
+from d2lpart.timelines.simulator import undisturbed
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -352,7 +352,7 @@ for of in (results, {name: run(name, 8, model=wide) for name in ("1f1b", "zb-h1"
 # ranks wait for it is no bubble there:
 
 # %%
-from d2lpart.bubble_table import bubbles
+from d2lpart.timelines.bubble_table import bubbles
 
 print(bubbles(simulate(build_schedule("1f1b", 4, 8), even), results["1f1b"].timeline))
 

@@ -2,11 +2,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from d2lpart.bubble_table import bubbles
 from d2lpart.schedules.closed_form import BUBBLE_RATE, DEFINITIONS, FORMS, Sizes, bubble_formula
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.schedule import Schedule
-from d2lpart.simulator import simulate
+from d2lpart.timelines.bubble_table import bubbles
+from d2lpart.timelines.simulator import simulate
 
 KNOWN = sorted(FORMS.keys() & SCHEDULES.keys())
 CHUNKS = {"1f1b": [1], "zb-h1": [1], "zb-h2": [1], "zb-v": [2]}

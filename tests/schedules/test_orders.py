@@ -14,7 +14,7 @@ from d2lpart.schedules.orders import (
     one_f_one_b,
 )
 from d2lpart.schedules.schedule import Action, ScheduleError
-from d2lpart.simulator import simulate
+from d2lpart.timelines.simulator import simulate
 
 GRID = [(p, m) for p in range(1, 7) for m in range(1, 10)]
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.schedule import Schedule, ScheduleError
 from d2lpart.schedules.validation import validate
-from d2lpart.simulator import simulate
-from d2lpart.span import Link
+from d2lpart.timelines.simulator import simulate
+from d2lpart.timelines.spans import Link
 
 # Zero Bubble Pipeline Parallelism (arXiv 2401.10241): p, m, measured F, I, W and latency in µs, and
 # the bubble rates of 1F1B, ZB-H1, ZB-H2: (cost − m(F+I+W))/cost, cost being a rank's longest span.

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from d2lpart.common.quantities import seconds_text
-from d2lpart.explain import Gap, Record
-from d2lpart.span import Span, Transfer
+from d2lpart.timelines.gaps import Gap, Record
+from d2lpart.timelines.spans import Span, Transfer
 
 
 @dataclass(frozen=True)

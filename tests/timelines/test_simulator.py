@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.schedule import Action, Schedule, ScheduleError
-from d2lpart.simulator import simulate
-from d2lpart.span import Link, Transfer
-from d2lpart.timeline import Timeline
+from d2lpart.timelines.simulator import simulate
+from d2lpart.timelines.spans import Link, Transfer
+from d2lpart.timelines.timeline import Timeline
 
 GRID = [(p, m) for p in range(1, 7) for m in range(1, 10)]
 EIGHTHS = st.integers(0, 24).map(lambda n: n / 8)  # sums of these are exact

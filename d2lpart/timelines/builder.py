@@ -10,11 +10,11 @@ from d2lpart.common.arguments import check_number
 from d2lpart.schedules.orders import build_schedule
 from d2lpart.schedules.recognition import recognize
 from d2lpart.schedules.schedule import Action, Schedule, dependencies
-from d2lpart.simulator import simulate
-from d2lpart.span import Span
-from d2lpart.standings import named
-from d2lpart.svg import lanes_svg
-from d2lpart.timeline import Timeline
+from d2lpart.timelines.ranking_table import named
+from d2lpart.timelines.simulator import simulate
+from d2lpart.timelines.spans import Span
+from d2lpart.timelines.svg import lanes_svg
+from d2lpart.timelines.timeline import Timeline
 
 SECONDS = {"F": 1.0, "B": 2.0, "I": 1.0, "W": 1.0}
 
@@ -37,7 +37,7 @@ class Building:
     ['0F0']
     >>> building.place("1F0")
     Traceback (most recent call last):
-    d2lpart.building.Move: 1F0 cannot run yet: it needs 0F0 on rank 0, which is not placed
+    d2lpart.timelines.builder.Move: 1F0 cannot run yet: it needs 0F0 on rank 0, which is not placed
     >>> building.place("0F0").place("1F0").place("1B0").place("0B0").timeline().makespan
     6.0
     """

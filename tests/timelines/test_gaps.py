@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.schedule import Action, Schedule
-from d2lpart.simulator import simulate
-from d2lpart.span import Link, Span, Transfer
-from d2lpart.timeline import Timeline
+from d2lpart.timelines.simulator import simulate
+from d2lpart.timelines.spans import Link, Span, Transfer
+from d2lpart.timelines.timeline import Timeline
 
 EVEN = {"F": 1, "B": 2}
 

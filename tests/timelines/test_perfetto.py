@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from d2lpart.common import files
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.schedule import Schedule
-from d2lpart.simulator import simulate
-from d2lpart.span import Link
+from d2lpart.timelines.simulator import simulate
+from d2lpart.timelines.spans import Link
 
 EVEN = {"F": 1, "I": 1, "W": 1, "B": 2}
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.schedule import Action, Schedule
-from d2lpart.simulator import simulate
-from d2lpart.span import Link, Span, Transfer
-from d2lpart.timeline import Timeline
+from d2lpart.timelines.simulator import simulate
+from d2lpart.timelines.spans import Link, Span, Transfer
+from d2lpart.timelines.timeline import Timeline
 
 EVEN = {"F": 1, "I": 1, "W": 1, "B": 2}
 GRID = [(p, m) for p in range(1, 7) for m in range(1, 10)]

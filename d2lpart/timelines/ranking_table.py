@@ -13,9 +13,9 @@ from d2lpart.common.quantities import seconds_text
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.recognition import recognize
 from d2lpart.schedules.schedule import KINDS, Schedule
-from d2lpart.simulator import FREE, simulate
-from d2lpart.span import Link
-from d2lpart.timeline import Timeline
+from d2lpart.timelines.simulator import FREE, simulate
+from d2lpart.timelines.spans import Link
+from d2lpart.timelines.timeline import Timeline
 
 
 class Entry(NamedTuple):

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.schedule import Schedule, ScheduleError
-from d2lpart.simulator import simulate
-from d2lpart.span import Link
-from d2lpart.standings import named, ranking
+from d2lpart.timelines.ranking_table import named, ranking
+from d2lpart.timelines.simulator import simulate
+from d2lpart.timelines.spans import Link
 
 EVEN = {"F": 1, "I": 1, "W": 1}
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from d2lpart.schedules.compiled_schedule import compiled
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
-from d2lpart.simulator import simulate
-from d2lpart.span import Link
-from d2lpart.wires import play
+from d2lpart.timelines.shared_links import play
+from d2lpart.timelines.simulator import simulate
+from d2lpart.timelines.spans import Link
 
 TICK = 1 / 8
 EVEN = {"F": 1, "I": 1, "W": 1, "B": 2}

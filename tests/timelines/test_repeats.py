@@ -4,10 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2lpart.repeats import undisturbed
 from d2lpart.schedules.orders import build_schedule
-from d2lpart.simulator import simulate
-from d2lpart.span import Link
+from d2lpart.timelines.simulator import simulate, undisturbed
+from d2lpart.timelines.spans import Link
 
 FREE = Link()
 

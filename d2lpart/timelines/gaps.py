@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from d2lpart.schedules.schedule import Action, Schedule, dependencies
-from d2lpart.span import Span, Transfer
+from d2lpart.timelines.spans import Span, Transfer
 
 
 class Gap(NamedTuple):

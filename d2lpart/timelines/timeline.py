@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from d2lpart import causes, explain, trace
-from d2lpart.columns import Columns
 from d2lpart.common.arguments import check_kind, listed_of
 from d2lpart.common.display import Drawable, staircase
 from d2lpart.common.quantities import count, seconds_text
-from d2lpart.occupancy import Occupancy, Times
 from d2lpart.schedules.schedule import Action, Schedule, check_schedule
-from d2lpart.span import Span, Transfer, by_time, check_spans
+from d2lpart.timelines import critical_path as causes
+from d2lpart.timelines import gaps as explain
+from d2lpart.timelines import perfetto as trace
+from d2lpart.timelines.occupancy import Occupancy, Times
+from d2lpart.timelines.spans import Columns, Span, Transfer, by_time, check_spans
 
 CLOCKS = ("predicted", "virtual", "wall")
 

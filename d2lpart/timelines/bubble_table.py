@@ -13,7 +13,7 @@ from d2lpart.schedules.closed_form import (
     IDLE_TOTAL,
     bubble_formula,
 )
-from d2lpart.timeline import Timeline
+from d2lpart.timelines.timeline import Timeline
 
 
 @dataclass(frozen=True, repr=False)

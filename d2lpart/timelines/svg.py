@@ -8,7 +8,7 @@ import html
 
 from d2lpart.common.palette import OF_KIND
 from d2lpart.common.quantities import seconds_text
-from d2lpart.timeline import Timeline
+from d2lpart.timelines.timeline import Timeline
 
 LANE, GAP, LEFT = 22, 4, 58  # pixels
 NARROWEST_LABEL = 18

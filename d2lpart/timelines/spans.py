@@ -1,4 +1,4 @@
-"""Span, Transfer and Link: one piece of work in time, one message in time, and what carries it."""
+"""Columns: the times of a step as lists of numbers; spans and transfers are made when asked for."""
 
 import math
 from collections import Counter
@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from d2lpart.common.arguments import check_number
+from d2lpart.schedules.compiled_schedule import Program
 from d2lpart.schedules.schedule import Action, Schedule
+
+# MERGED """Span, Transfer and Link: one piece of work in time, one message in time, and what carries it."""
 
 
 class Span(NamedTuple):
@@ -106,3 +109,46 @@ class Link:
         rate = "no limit" if self.bandwidth == math.inf else f"{self.bandwidth / 1e9:g} GB/s"
         wire = {None: "", "pair": ", one message at a time each way", "bus": ", one bus for all"}
         return f"{self.latency:g} s and {rate}{wire[self.shared]}"
+
+
+@dataclass(frozen=True, eq=False)
+class Messages:
+    """What each action waits for from another rank; where it waits for none, the entry is idle."""
+
+    sizes: Sequence[int]  # bytes
+    wires: Sequence[str | None]
+    sent: Sequence[float]  # seconds since the step began
+    arrived: Sequence[float]
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Starts and ends of all actions, by their numbers in a program, and the messages they need."""
+
+    program: Program
+    starts: list[float]
+    ends: list[float]
+    messages: Messages
+
+    def times(self, rank: int) -> tuple[list[float], list[float]]:
+        """Return the starts and the ends of a rank's actions, in order of time."""
+        own = slice(*self.program.first[rank : rank + 2])
+        return self.starts[own], self.ends[own]
+
+    def spans(self, rank: int) -> list[Span]:
+        """Return the spans of a rank, in order of time."""
+        first, end = self.program.first[rank : rank + 2]
+        actions = self.program.actions[first:end]
+        return list(map(Span, [rank] * (end - first), actions, *self.times(rank)))
+
+    def transfers(self) -> list[Transfer]:
+        """Return the messages, rank by rank in the order of the actions that need them."""
+        program, ranks = self.program, self.program.ranks
+        columns = self.messages.sizes, self.messages.wires, self.messages.sent
+        rows = zip(program.source, program.codes, *columns, self.messages.arrived, strict=True)
+        return [
+            Transfer(ranks[program.codes[maker]], ranks[code], size, a, b, action, wire)
+            for maker, code, size, wire, a, b in rows
+            if maker < len(program.actions)
+            for action in [program.actions[maker]]
+        ]

@@ -10,7 +10,7 @@ from typing import Any
 
 from d2lpart.common.files import write_whole
 from d2lpart.schedules.schedule import KINDS, Schedule
-from d2lpart.span import Span, Transfer
+from d2lpart.timelines.spans import Span, Transfer
 
 
 def write(
