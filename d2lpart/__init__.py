@@ -14,9 +14,9 @@ from d2lpart.ledger import Ledger, Ledgers
 from d2lpart.memory_forecast import predict_memory
 from d2lpart.memory_formulas import DecoderShape, decoder_ledger
 from d2lpart.models import layers_of
-from d2lpart.partitioning import Partition, PartitionError, partition
+from d2lpart.partitions.partitioning import Partition, PartitionError, partition
+from d2lpart.partitions.placement import Verdict, check_placement
 from d2lpart.pipeline import Pipeline
-from d2lpart.placement import Verdict, check_placement
 from d2lpart.profiler import profile
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.recognition import recognize

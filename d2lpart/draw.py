@@ -12,7 +12,7 @@ from d2lpart.draw_page import Picture
 from d2lpart.draw_partition import partition_picture
 from d2lpart.draw_timeline import comparison_picture, timeline_picture
 from d2lpart.ledger import Ledger, LedgerComparison, Ledgers
-from d2lpart.partitioning import Partition
+from d2lpart.partitions.partitioning import Partition
 from d2lpart.timelines.timeline import Comparison, Timeline
 
 __all__ = ["Picture", "curves", "plot"]

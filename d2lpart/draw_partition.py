@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from d2lpart.amounts import written
 from d2lpart.common.palette import VERMILLION
 from d2lpart.common.quantities import count
 from d2lpart.draw_page import (
@@ -20,7 +19,8 @@ from d2lpart.draw_page import (
     line_width,
     number_width,
 )
-from d2lpart.partitioning import Partition
+from d2lpart.partitions.amounts import written
+from d2lpart.partitions.partitioning import Partition
 
 TINTS = ("#cfe6f7", "#e9f3fb")  # of layers in turn
 BAR = 0.72  # height of a bar; the next one is 1 further down

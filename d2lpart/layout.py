@@ -8,7 +8,7 @@ from torch import nn
 
 from d2lpart import hardware
 from d2lpart.common.quantities import count
-from d2lpart.partitioning import Partition, partition
+from d2lpart.partitions.partitioning import Partition, partition
 from d2lpart.profiler import compute_weights
 from d2lpart.schedules.orders import build_schedule
 from d2lpart.schedules.schedule import Schedule

@@ -33,7 +33,7 @@ from d2lpart.microbatch import Batch, LossFunction, cross_entropy
 from d2lpart.models import listed
 from d2lpart.nonfinite import check_loss
 from d2lpart.optimizer_state import listen, note, watch
-from d2lpart.partitioning import Partition
+from d2lpart.partitions.partitioning import Partition
 from d2lpart.schedules.schedule import Schedule
 from d2lpart.stage import Key, Stage
 from d2lpart.step_result import StepResult

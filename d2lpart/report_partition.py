@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from d2lpart.common.quantities import bytes_text, count
-from d2lpart.partitioning import Partition, PartitionError, partition
+from d2lpart.partitions.partitioning import Partition, PartitionError, partition
 from d2lpart.schedules.orders import build_schedule
 from d2lpart.schedules.schedule import Schedule
 from d2lpart.timelines.simulator import simulate

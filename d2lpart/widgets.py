@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from d2lpart.partitioning import partition
+from d2lpart.partitions.partitioning import partition
 from d2lpart.report_partition import PartitionReport, partition_report
 from d2lpart.report_schedule import ScheduleReport, schedule_report
 from d2lpart.schedules.orders import SCHEDULES

@@ -16,7 +16,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from d2lpart import Link, build_schedule, draw, simulate
-from d2lpart.partitioning import Partition
+from d2lpart.partitions.partitioning import Partition
 from d2lpart.timelines.timeline import Timeline
 
 UNIT = {"F": 1.0, "B": 2.0}

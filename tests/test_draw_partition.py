@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 from d2lpart import draw
 from d2lpart.common.palette import VERMILLION
 from d2lpart.draw_partition import TINTS
-from d2lpart.partitioning import Partition, PartitionError
+from d2lpart.partitions.partitioning import Partition, PartitionError
 
 COSTS = [4, 4, 4, 4] + [1] * 8
 

@@ -6,7 +6,7 @@ import types
 import pytest
 
 from d2lpart import widgets
-from d2lpart.partitioning import Partition, PartitionError, partition
+from d2lpart.partitions.partitioning import Partition, PartitionError, partition
 from d2lpart.report_partition import partition_report
 from d2lpart.report_schedule import schedule_report
 from d2lpart.schedules.orders import SCHEDULES, build_schedule

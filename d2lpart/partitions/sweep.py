@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from d2lpart.packing import Nodes, Number, Packing
+from d2lpart.partitions.packing import Nodes, Number, Packing
 
 Starts = list[dict[int, int]]  # for each stage, the start that belongs to an end
 

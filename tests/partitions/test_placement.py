@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2lpart.partitioning import Partition, PartitionError
-from d2lpart.placement import Verdict, check_placement
+from d2lpart.partitions.partitioning import Partition, PartitionError
+from d2lpart.partitions.placement import Verdict, check_placement
 
 CONTIGUOUS = "Each of the {} devices holds one group of consecutive layers: "
 

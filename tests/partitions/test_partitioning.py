@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2lpart.amounts import exact
 from d2lpart.common.display import Drawable
-from d2lpart.partitioning import Partition, PartitionError, partition
-from d2lpart.placement import check_placement
+from d2lpart.partitions.amounts import exact
+from d2lpart.partitions.partitioning import Partition, PartitionError, partition
+from d2lpart.partitions.placement import check_placement
 from d2lpart.schedules.orders import build_schedule
 from d2lpart.schedules.schedule import Schedule
 

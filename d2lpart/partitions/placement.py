@@ -7,8 +7,8 @@ from itertools import groupby, pairwise
 from numbers import Integral
 from typing import Any
 
-from d2lpart.amounts import PartitionError, layers_in_words, whole_number
 from d2lpart.common.quantities import count
+from d2lpart.partitions.amounts import PartitionError, layers_in_words, whole_number
 
 SHOWN = 6  # layers or devices named in one sentence; the others are counted
 

@@ -6,7 +6,8 @@ from itertools import accumulate, pairwise
 from numbers import Real
 from typing import Any, NamedTuple
 
-from d2lpart.amounts import (
+from d2lpart.common.quantities import count
+from d2lpart.partitions.amounts import (
     CapacityError,
     PartitionError,
     check_length,
@@ -14,14 +15,13 @@ from d2lpart.amounts import (
     layers_in_words,
     whole,
 )
-from d2lpart.common.quantities import count
-from d2lpart.optimum import best_bounds
-from d2lpart.packing import Packing, Table, packing_of_excess, windows
+from d2lpart.partitions.optimum import best_bounds
+from d2lpart.partitions.packing import Packing, Table, packing_of_excess, windows
+from d2lpart.partitions.sweep import Refused, reach
 from d2lpart.schedules.in_flight import StageBytes, peak_held
 from d2lpart.schedules.orders import build_schedule
 from d2lpart.schedules.schedule import Schedule, ScheduleError
 from d2lpart.schedules.validation import validate
-from d2lpart.sweep import Refused, reach
 
 NOTHING, ONE = StageBytes(0, 0, 0), StageBytes(1, 1, 1)
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from d2lpart.amounts import layers_in_words, written
-from d2lpart.partitioning import PartitionError, partition
+from d2lpart.partitions.amounts import layers_in_words, written
+from d2lpart.partitions.partitioning import PartitionError, partition
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.schedule import Schedule
 from d2lpart.timelines.simulator import simulate

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from d2lpart.evenness import most_even
-from d2lpart.packing import Number, Packing, packing_of_excess, packing_of_work, windows
-from d2lpart.sweep import Reached, Refused, reach, under_cap
+from d2lpart.partitions.optimum import most_even
+from d2lpart.partitions.packing import Number, Packing, packing_of_excess, packing_of_work, windows
+from d2lpart.partitions.sweep import Reached, Refused, reach, under_cap
 
 SEEDS = range(300)
 
