@@ -12,8 +12,8 @@ from torch import nn
 
 from d2lpart.account import Account
 from d2lpart.common.quantities import count
-from d2lpart.failures import Full
-from d2lpart.ledger import Ledgers
+from d2lpart.memory.failures import Full
+from d2lpart.memory.ledger import Ledgers
 from d2lpart.microbatch import Batch
 from d2lpart.optimizer_state import state_of
 from d2lpart.schedules.schedule import Schedule

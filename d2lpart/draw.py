@@ -11,7 +11,7 @@ from d2lpart.draw_ledger import ledger_comparison_picture, ledger_picture, ledge
 from d2lpart.draw_page import Picture
 from d2lpart.draw_partition import partition_picture
 from d2lpart.draw_timeline import comparison_picture, timeline_picture
-from d2lpart.ledger import Ledger, LedgerComparison, Ledgers
+from d2lpart.memory.ledger import Ledger, LedgerComparison, Ledgers
 from d2lpart.partitions.partitioning import Partition
 from d2lpart.timelines.timeline import Comparison, Timeline
 

@@ -18,7 +18,7 @@ from d2lpart.draw_page import (
     line_width,
     sample,
 )
-from d2lpart.ledger import ITEMS, Ledger, LedgerComparison, Ledgers, unit_of
+from d2lpart.memory.ledger import ITEMS, Ledger, LedgerComparison, Ledgers, unit_of
 
 # A hatch for each colour but the first.
 LOOKS = {

@@ -12,7 +12,7 @@ from queue import SimpleQueue
 import torch
 from torch import Tensor, nn
 
-from d2lpart.failures import Full, PipelineError, allocator_error
+from d2lpart.memory.failures import Full, PipelineError, allocator_error
 from d2lpart.microbatch import Batch
 from d2lpart.schedules.schedule import Action, Schedule, dependencies
 from d2lpart.stage import Held, Key, Stage

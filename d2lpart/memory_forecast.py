@@ -6,8 +6,8 @@ from math import ceil
 from d2lpart.common.arguments import check_kind
 from d2lpart.forecasting import matching
 from d2lpart.layer_cost import LayerCost
-from d2lpart.ledger import Ledger, Ledgers
-from d2lpart.memory_formulas import ADAM_FP32, BytesPerParameter
+from d2lpart.memory.formulas import ADAM_FP32, BytesPerParameter
+from d2lpart.memory.ledger import Ledger, Ledgers
 from d2lpart.partitions.partitioning import Partition
 from d2lpart.schedules.in_flight import StageBytes, peak_held
 from d2lpart.schedules.schedule import Schedule

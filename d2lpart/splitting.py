@@ -9,9 +9,9 @@ from torch import nn
 from d2lpart.common.quantities import bytes_text
 from d2lpart.forecasting import forecast
 from d2lpart.layer_cost import LayerCost, at_rate
-from d2lpart.ledger import Ledgers
+from d2lpart.memory.formulas import ADAM_FP32, ADAM_MIXED, BytesPerParameter
+from d2lpart.memory.ledger import Ledgers
 from d2lpart.memory_forecast import layer_needs, predict_memory
-from d2lpart.memory_formulas import ADAM_FP32, ADAM_MIXED, BytesPerParameter
 from d2lpart.model_choice import Choice
 from d2lpart.partitions.amounts import CapacityError
 from d2lpart.partitions.partitioning import Partition, PartitionError, partition

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from d2lpart.ledger import Ledgers
+from d2lpart.memory.ledger import Ledgers
 from d2lpart.timelines.timeline import Timeline
 
 

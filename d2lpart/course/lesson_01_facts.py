@@ -6,7 +6,7 @@ from math import ceil
 import torch
 
 from d2lpart import Decoder, DecoderShape, Ledger, build_schedule, decoder_ledger
-from d2lpart.memory_formulas import ADAM_FP32, ADAM_MIXED, layer_activations
+from d2lpart.memory.formulas import ADAM_FP32, ADAM_MIXED, layer_activations
 
 SEVEN = DecoderShape(num_layers=32, width=4096, num_heads=32)
 """A decoder of about 7 billion parameters; its layers are counted as 7e9 in all."""

@@ -56,7 +56,7 @@ question("01.q1")
 # in bytes for each parameter:
 
 # %% tags=["nbval-check-output"]
-from d2lpart import memory_formulas as recipes
+from d2lpart.memory import formulas as recipes
 
 for name in ("ADAM_MIXED", "ADAM_MIXED_FP32_GRADIENTS", "ADAM_FP32", "MOMENTUM_FP32", "SGD_FP32"):
     recipe = getattr(recipes, name)
@@ -329,7 +329,7 @@ print(f"{held / (2048 * 4096):.2f} bytes for each position and each of the width
 # keeps the input of each *stage*.) For one sequence in our 7B, without that one layer:
 
 # %% tags=["nbval-check-output"]
-from d2lpart.memory_formulas import layer_activations
+from d2lpart.memory.formulas import layer_activations
 
 for recompute in ("none", "selective", "full"):
     nbytes = layer_activations(seven, microbatch=1, recompute=recompute)

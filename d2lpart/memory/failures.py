@@ -3,7 +3,7 @@
 from math import inf
 
 from d2lpart.common.quantities import bytes_text
-from d2lpart.ledger import Ledger
+from d2lpart.memory.ledger import Ledger
 
 
 class PipelineError(ValueError, RuntimeError):

@@ -11,9 +11,7 @@ from d2lpart import draw
 from d2lpart.common.palette import VERMILLION
 from d2lpart.draw_ledger import LOOKS
 from d2lpart.layer_cost import LayerCost
-from d2lpart.ledger import ITEMS, Ledger, Ledgers
-from d2lpart.memory_forecast import predict_memory
-from d2lpart.memory_formulas import (
+from d2lpart.memory.formulas import (
     ADAM_FP32,
     ADAM_MIXED,
     ADAM_MIXED_FP32_GRADIENTS,
@@ -23,6 +21,8 @@ from d2lpart.memory_formulas import (
     decoder_ledger,
     layer_activations,
 )
+from d2lpart.memory.ledger import ITEMS, Ledger, Ledgers
+from d2lpart.memory_forecast import predict_memory
 from d2lpart.schedules.in_flight import StageBytes, peak_held, whole
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.schedule import Schedule

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from d2lpart.common.arguments import check_kind, check_whole
 from d2lpart.common.quantities import count
-from d2lpart.ledger import Ledger
+from d2lpart.memory.ledger import Ledger
 from d2lpart.schedules.in_flight import StageBytes, peak_held, whole
 from d2lpart.schedules.schedule import Schedule, check_schedule
 
