@@ -4,16 +4,17 @@ from typing import Any
 
 from d2lpart.common.display import set_painter
 from d2lpart.data_parallel import DataParallel
-from d2lpart.decoder import Decoder
 from d2lpart.forecasting import ForecastError, forecast, forecast_error
-from d2lpart.generation import generate
 from d2lpart.hardware import devices
 from d2lpart.layer_cost import LayerCost, at_rate
 from d2lpart.memory.failures import OutOfMemoryError, PipelineError
 from d2lpart.memory.formulas import DecoderShape, decoder_ledger
 from d2lpart.memory.ledger import Ledger, Ledgers
 from d2lpart.memory_forecast import predict_memory
-from d2lpart.models import layers_of
+from d2lpart.models.decoder import Decoder
+from d2lpart.models.generation import generate
+from d2lpart.models.layers import layers_of
+from d2lpart.models.text import Corpus, corpus
 from d2lpart.partitions.partitioning import Partition, PartitionError, partition
 from d2lpart.partitions.placement import Verdict, check_placement
 from d2lpart.pipeline import Pipeline
@@ -24,7 +25,6 @@ from d2lpart.schedules.schedule import Action, Schedule, ScheduleError, dependen
 from d2lpart.schedules.validation import validate
 from d2lpart.step_result import StepResult
 from d2lpart.tensor_parallel import TensorParallel
-from d2lpart.text import Corpus, corpus
 from d2lpart.timelines.bubble_table import bubbles
 from d2lpart.timelines.ranking_table import ranking
 from d2lpart.timelines.simulator import simulate

@@ -30,7 +30,7 @@ from d2lpart.engine import Run
 from d2lpart.gradients import divide, gradients_kept
 from d2lpart.layout import arrange
 from d2lpart.microbatch import Batch, LossFunction, cross_entropy
-from d2lpart.models import listed
+from d2lpart.models.layers import listed
 from d2lpart.nonfinite import check_loss
 from d2lpart.optimizer_state import listen, note, watch
 from d2lpart.partitions.partitioning import Partition

@@ -18,7 +18,7 @@ from d2lpart.layer_facts import facts_of
 from d2lpart.layer_fakes import fake, without_numbers
 from d2lpart.layer_times import Chain, Times
 from d2lpart.microbatch import Batch, LossFunction, cross_entropy
-from d2lpart.models import listed
+from d2lpart.models.layers import listed
 from d2lpart.transfer import Place
 
 

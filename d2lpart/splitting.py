@@ -12,7 +12,7 @@ from d2lpart.layer_cost import LayerCost, at_rate
 from d2lpart.memory.formulas import ADAM_FP32, ADAM_MIXED, BytesPerParameter
 from d2lpart.memory.ledger import Ledgers
 from d2lpart.memory_forecast import layer_needs, predict_memory
-from d2lpart.model_choice import Choice
+from d2lpart.models.by_name import Choice
 from d2lpart.partitions.amounts import CapacityError
 from d2lpart.partitions.partitioning import Partition, PartitionError, partition
 from d2lpart.profiler import profile

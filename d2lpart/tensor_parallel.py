@@ -27,9 +27,9 @@ from d2lpart.collectives import Group
 from d2lpart.common.arguments import check_kind
 from d2lpart.conjugate import Tensors, copied, gathered, spread
 from d2lpart.copies import SplitResult, check_copyable, check_learns
-from d2lpart.decoder import Block, Head
 from d2lpart.microbatch import cross_entropy
-from d2lpart.models import listed
+from d2lpart.models.decoder import Block, Head
+from d2lpart.models.layers import listed
 from d2lpart.split_layers import (
     LINEAR,
     ByInputs,

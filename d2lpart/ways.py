@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from d2lpart.collectives import Traffic
 from d2lpart.common.quantities import bytes_text, seconds_text
 from d2lpart.data_parallel import DataParallel
-from d2lpart.models import listed
+from d2lpart.models.layers import listed
 from d2lpart.pipeline import Pipeline
 from d2lpart.step_result import StepResult
 from d2lpart.tensor_parallel import TensorParallel
@@ -89,7 +89,7 @@ def three_ways(
         ValueError: what `Pipeline`, `TensorParallel` or `DataParallel` raise.
 
     >>> import torch
-    >>> from d2lpart.convnet import lenet
+    >>> from d2lpart.models.lenet import lenet
     >>> batch = torch.zeros(4, 1, 28, 28), torch.zeros(4, dtype=torch.long)
     >>> print(three_ways(lenet(), *batch, sizes=[6, 4], devices=["cpu"] * 2))
                              weights of the fullest rank    moved  messages  barriers

@@ -16,8 +16,8 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from d2lpart import clocks, hardware
-from d2lpart.decoder import Decoder
 from d2lpart.engine import PipelineError, Run
+from d2lpart.models.decoder import Decoder
 from d2lpart.pipeline import Pipeline
 from d2lpart.schedules.orders import build_schedule
 from d2lpart.schedules.schedule import Action, Schedule, dependencies

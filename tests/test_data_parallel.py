@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from d2lpart.collectives import all_reduce, all_reduce_at_one
-from d2lpart.convnet import lenet
 from d2lpart.data_parallel import DataParallel
-from d2lpart.decoder import Decoder
+from d2lpart.models.decoder import Decoder
+from d2lpart.models.lenet import lenet
 
 CLOSE = 2e-5  # of the largest gradient
 

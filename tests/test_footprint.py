@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from d2lpart.decoder import Block
 from d2lpart.footprint import Footprint
+from d2lpart.models.decoder import Block
 from d2lpart.pipeline import Pipeline
 
 FLOAT = 4

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from d2lpart.decoder import Block, Decoder
+from d2lpart.models.decoder import Block, Decoder
 from d2lpart.randomness import generator_seed, keyed_randomness, uses_randomness
 
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ import pytest
 
 from d2lpart import Link, cli, split_command
 from d2lpart.hardware import devices
-from d2lpart.model_choice import choose_model
+from d2lpart.models.by_name import choose_model
 from d2lpart.splitting import split_model
 
 SMALL = "decoder:width=32,layers=6,heads=2,vocab=64,context=16"

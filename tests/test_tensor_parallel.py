@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from d2lpart.convnet import NAMES, lenet
-from d2lpart.decoder import Block, Decoder
+from d2lpart.models.decoder import Block, Decoder
+from d2lpart.models.lenet import NAMES, lenet
 from d2lpart.split_layers import ByInputs, ByOutputs, OnEveryRank, Shares, even_sizes
 from d2lpart.tensor_parallel import TensorParallel
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from d2lpart.decoder import Decoder
+from d2lpart.models.decoder import Decoder
 from d2lpart.pipeline import Pipeline
 from d2lpart.schedules.schedule import dependencies
 from d2lpart.transfer import Clock, Parcel, Place, send

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from d2lpart import Decoder, LayerCost, build_schedule, profile, simulate
-from d2lpart.convnet import NAMES, lenet
+from d2lpart.models.lenet import NAMES, lenet
 from d2lpart.ways import ThreeWays, three_ways
 
 FLOAT = 4  # bytes

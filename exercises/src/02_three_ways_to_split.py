@@ -13,8 +13,8 @@
 import torch
 from d2lpart import three_ways
 from d2lpart.course import check, hints
-from d2lpart.convnet import NAMES, lenet
-from d2lpart.images import glyphs
+from d2lpart.models.lenet import NAMES, lenet
+from d2lpart.models.lenet import glyphs
 from d2lpart.tensor_parallel import TensorParallel
 
 # %% [markdown]

@@ -22,8 +22,8 @@ import copy
 
 import torch
 from d2lpart import draw, three_ways
-from d2lpart.convnet import NAMES, lenet
-from d2lpart.images import glyphs
+from d2lpart.models.lenet import NAMES, lenet
+from d2lpart.models.lenet import glyphs
 
 torch.set_num_threads(1)  # one thread is one rank's hardware, here and in the whole course
 torch.manual_seed(0)

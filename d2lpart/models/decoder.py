@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from d2lpart.common.arguments import check_kind, check_number
-from d2lpart.generation import generate
+from d2lpart.models.generation import generate
 
 INTEGER_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 

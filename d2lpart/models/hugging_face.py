@@ -1,19 +1,25 @@
-"""The decoders of Hugging Face's transformers as layers: embedding, blocks, head.
-
-What the library's `forward` of a whole model does between its modules stands here, a layer at a
-time: positions, masks, rotary embeddings. The modules are the model's own. The letters of the
-shapes are those of `decoder.py`.
-"""
+"""A Hugging Face decoder with random weights, from a config.json that lies on this machine."""
 
 import copy
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
+from transformers.utils import logging
 
-from d2lpart.models_padding import Attach, PaddingSource, attach, detach
+from d2lpart.models.padding import Attach, PaddingSource, attach, detach
+
+# MERGED """The decoders of Hugging Face's transformers as layers: embedding, blocks, head.
+# MERGED
+# MERGED What the library's `forward` of a whole model does between its modules stands here, a layer at a
+# MERGED time: positions, masks, rotary embeddings. The modules are the model's own. The letters of the
+# MERGED shapes are those of `decoder.py`.
+# MERGED """
 
 Windowed = Callable[[Any, int], bool]
 
@@ -161,3 +167,46 @@ def _check_padding(padding: object) -> None:
             f"padding={padding!r}: give the id of the padding token, 'mask' for inputs that bring "
             f"their mask, or None"
         )
+
+
+def read_config(path: Path) -> Any:
+    """Return the config in a file; nothing is fetched, and no code beside the file is run.
+
+    Raises:
+        ValueError: the file holds no config of a model that the library knows.
+    """
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        kind = values.pop("model_type")
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError):
+        raise ValueError(
+            f"{path}: this is no config of a Hugging Face model: it must be JSON with a "
+            f"'model_type', such as \"llama\""
+        ) from None
+    for unwanted in ("auto_map", "quantization_config", "torch_dtype", "dtype"):
+        values.pop(unwanted, None)
+    try:
+        return AutoConfig.for_model(kind, **values)
+    except Exception as error:  # each model checks its own fields, with errors of many kinds
+        raise ValueError(f"{path}: {_one_line(error)}") from error
+
+
+def build(config: Any) -> nn.Module:
+    """Return the config's model with a language head, its weights drawn at random.
+
+    Raises:
+        ValueError: there is no such model, or its sizes do not fit together.
+    """
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        model: nn.Module = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        return model
+    except Exception as error:  # as above
+        raise ValueError(f"model_type {config.model_type!r}: {_one_line(error)}") from error
+    finally:
+        logging.set_verbosity(level)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
-from d2lpart import text
-from d2lpart.text import Corpus, corpus
+from d2lpart.models import text
+from d2lpart.models.text import Corpus, corpus
 
 
 def counting(train=100, validation=30):

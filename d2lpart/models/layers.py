@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from d2lpart.models_padding import PaddingSource
+from d2lpart.models.padding import PaddingSource
 
 # Of Hugging Face's transformers; by name, so that the library is loaded for its own models only.
 OLDEST = (5, 12)  # its mask functions take their arguments in the order used here
@@ -52,7 +52,7 @@ def layers_of(
     """
     if _from_transformers(model):
         _check_version(sys.modules["transformers"].__version__)
-        from d2lpart.models_hf import decoder_layers
+        from d2lpart.models.hugging_face import decoder_layers
 
         return decoder_layers(model, padding)
     if not _in_sequence(model):

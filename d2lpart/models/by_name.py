@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from d2lpart.decoder import Decoder
-from d2lpart.models import layers_of
+from d2lpart.models.decoder import Decoder
+from d2lpart.models.layers import layers_of
 
 VOCABULARY, CONTEXT = 51200, 2048
 
@@ -126,7 +126,7 @@ def _from_config(name: str) -> Choice:
         raise ValueError(
             f"{path}: to read a Hugging Face config takes transformers: pip install transformers"
         )
-    from d2lpart import models_hf_config
+    from d2lpart.models import hugging_face as models_hf_config
 
     config = models_hf_config.read_config(path)
     context = getattr(config, "max_position_embeddings", None) or CONTEXT

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from d2lpart.decoder import Attention, Block, Decoder, Embedding, Head
+from d2lpart.models.decoder import Attention, Block, Decoder, Embedding, Head
 
 SMALL = {"vocab_size": 17, "width": 12, "num_layers": 2, "num_heads": 3, "context": 10}
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from d2lpart import Decoder, Pipeline, layers_of, profile
-from d2lpart.models_padding import Attach, attach, detach
+from d2lpart.models.padding import Attach, attach, detach
 
 
 class Residual(nn.Module):

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from d2lpart.decoder import Decoder
-from d2lpart.generation import generate
+from d2lpart.models.decoder import Decoder
+from d2lpart.models.generation import generate
 
 
 def count_on(tokens):

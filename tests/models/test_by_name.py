@@ -6,8 +6,8 @@ import json
 import pytest
 import torch
 
-from d2lpart.model_choice import PRESETS, choose_model
-from d2lpart.models import layers_of
+from d2lpart.models.by_name import PRESETS, choose_model
+from d2lpart.models.layers import layers_of
 
 HF = pytest.mark.skipif(
     importlib.util.find_spec("transformers") is None, reason="needs transformers"
