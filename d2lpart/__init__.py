@@ -5,8 +5,8 @@ from typing import Any
 from d2lpart.common.display import set_painter
 from d2lpart.data_parallel import DataParallel
 from d2lpart.forecasting import ForecastError, forecast, forecast_error
-from d2lpart.hardware import devices
 from d2lpart.layer_cost import LayerCost, at_rate
+from d2lpart.machine.hardware import devices
 from d2lpart.memory.failures import OutOfMemoryError, PipelineError
 from d2lpart.memory.formulas import DecoderShape, decoder_ledger
 from d2lpart.memory.ledger import Ledger, Ledgers

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from d2lpart.common.quantities import count
-from d2lpart.hardware import as_device
+from d2lpart.machine.hardware import as_device
+from d2lpart.machine.transfer import Place, send
 from d2lpart.timelines.spans import Link
-from d2lpart.transfer import Place, send
 
 
 @dataclass(frozen=True)

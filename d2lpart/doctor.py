@@ -15,7 +15,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def run(options: argparse.Namespace) -> int:
     """Print what was found; the status is 1 where the lessons do not run."""
-    from d2lpart.checkup import examine
+    from d2lpart.machine.checkup import examine
 
     found = examine()
     print(json.dumps(found.to_dict(), indent=1) if options.json else found)

@@ -12,11 +12,11 @@ from queue import SimpleQueue
 import torch
 from torch import Tensor, nn
 
+from d2lpart.machine.transfer import Mark, Parcel, Place, send
 from d2lpart.memory.failures import Full, PipelineError, allocator_error
 from d2lpart.microbatch import Batch
 from d2lpart.schedules.schedule import Action, Schedule, dependencies
 from d2lpart.stage import Held, Key, Stage
-from d2lpart.transfer import Mark, Parcel, Place, send
 
 
 class Stopped(Exception):

@@ -29,6 +29,7 @@ from d2lpart.counting import (
 from d2lpart.engine import Run
 from d2lpart.gradients import divide, gradients_kept
 from d2lpart.layout import arrange
+from d2lpart.machine.transfer import Place
 from d2lpart.microbatch import Batch, LossFunction, cross_entropy
 from d2lpart.models.layers import listed
 from d2lpart.nonfinite import check_loss
@@ -40,7 +41,6 @@ from d2lpart.step_result import StepResult
 from d2lpart.tied import find_shadows
 from d2lpart.timelines.simulator import FREE
 from d2lpart.timelines.spans import Link
-from d2lpart.transfer import Place
 
 
 class Pipeline(nn.Module):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from d2lpart import hardware
 from d2lpart.engine import PipelineError
+from d2lpart.machine import hardware
 from d2lpart.microbatch import cross_entropy
 from d2lpart.models.decoder import Decoder
 from d2lpart.pipeline import Pipeline

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from d2lpart import clocks, hardware
+from d2lpart import clocks
 from d2lpart.engine import PipelineError, Run
+from d2lpart.machine import hardware
 from d2lpart.models.decoder import Decoder
 from d2lpart.pipeline import Pipeline
 from d2lpart.schedules.orders import build_schedule

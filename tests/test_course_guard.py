@@ -17,7 +17,7 @@ from d2lpart.course.child import ChildFault, can_fork, forked
 from d2lpart.course.exercise import Exercise
 from d2lpart.course.guard import guarded_judge
 from d2lpart.course.trials import HUGE
-from d2lpart.hardware import threads
+from d2lpart.machine.hardware import threads
 
 FORKS = [pytest.param(True, id="child"), pytest.param(False, id="here")]
 LIMIT = 0.6

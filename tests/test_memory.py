@@ -15,7 +15,7 @@ from torch import nn
 
 from d2lpart import counting, optimizer_state
 from d2lpart.account import Account
-from d2lpart.hardware import threads
+from d2lpart.machine.hardware import threads
 from d2lpart.memory.failures import Full, OutOfMemoryError, PipelineError
 from d2lpart.memory.formulas import ADAM_FP32, MOMENTUM_FP32, SGD_FP32
 from d2lpart.memory_forecast import predict_memory

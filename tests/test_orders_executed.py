@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from d2lpart import Decoder, Pipeline, build_schedule
-from d2lpart.hardware import threads
+from d2lpart.machine.hardware import threads
 from d2lpart.schedules.orders import SCHEDULES
 from d2lpart.stage import Stage
 

@@ -18,7 +18,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from d2lpart.hardware import threads
+from d2lpart.machine.hardware import threads
 from d2lpart.models.decoder import Decoder
 from d2lpart.pipeline import Pipeline
 from d2lpart.schedules.orders import SCHEDULES, build_schedule

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from d2lpart.hardware import threads, threads_per_rank
+from d2lpart.machine.hardware import threads, threads_per_rank
 from d2lpart.microbatch import cross_entropy
 from d2lpart.models.decoder import Decoder
 from d2lpart.profiler import compute_weights, profile

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from d2lpart import Link, cli, split_command
-from d2lpart.hardware import devices
+from d2lpart.machine.hardware import devices
 from d2lpart.models.by_name import choose_model
 from d2lpart.splitting import split_model
 

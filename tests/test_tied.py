@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from d2lpart.engine import PipelineError
-from d2lpart.hardware import threads
+from d2lpart.machine.hardware import threads
 from d2lpart.pipeline import Pipeline
 from d2lpart.tied import Shadow, find_shadows, standing_in, take_gradients
 

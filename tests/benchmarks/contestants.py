@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from d2lpart import Decoder, Pipeline
-from d2lpart.allocator import keep_freed_memory
+from d2lpart.machine.allocator import keep_freed_memory
 from d2lpart.microbatch import cross_entropy
 
 VOCABULARY = 256

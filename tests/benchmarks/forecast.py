@@ -30,7 +30,7 @@ from d2lpart import (
     transfer,
 )
 from d2lpart.common.quantities import count
-from d2lpart.hardware import cores
+from d2lpart.machine.hardware import cores
 
 VOCABULARY, CONTEXT, MICROBATCHES = 1024, 64, 4
 

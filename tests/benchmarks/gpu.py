@@ -15,8 +15,8 @@ from spread import Spread, ratios
 from torch import Tensor, nn
 
 from d2lpart import Pipeline, Timeline
-from d2lpart.hardware import existing
-from d2lpart.transfer import Place, send
+from d2lpart.machine.hardware import existing
+from d2lpart.machine.transfer import Place, send
 
 MEGABYTES = 1, 16, 256
 WIDTH, LAYERS, SAMPLES, MICROBATCHES = 4096, 8, 4096, 8

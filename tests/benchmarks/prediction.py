@@ -17,7 +17,7 @@ from spread import Spread
 
 from d2lpart import Decoder, Pipeline
 from d2lpart.common.quantities import count
-from d2lpart.hardware import cores, threads
+from d2lpart.machine.hardware import cores, threads
 
 WIDTHS = {128: 21, 256: 11, 512: 7, 768: 5}  # and how often
 QUICK = {32: 3}

@@ -13,7 +13,7 @@ from typing import Any
 
 from spread import Spread
 
-from d2lpart.hardware import cores, existing
+from d2lpart.machine.hardware import cores, existing
 
 PACKAGES = "d2lpart", "torch", "torchgpipe", "accelerate", "numpy"
 

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from d2lpart.common.quantities import bytes_text
-from d2lpart.hardware import cores
+from d2lpart.machine.hardware import cores
 
 # The oldest versions that serve; pyproject.toml asks for the same.
 NEEDED = {

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from d2lpart import hardware
+from d2lpart.machine import hardware
 
 CPU = torch.device("cpu")
 

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from d2lpart.machine.transfer import Clock, Parcel, Place, send
 from d2lpart.models.decoder import Decoder
 from d2lpart.pipeline import Pipeline
 from d2lpart.schedules.schedule import dependencies
-from d2lpart.transfer import Clock, Parcel, Place, send
 
 CPU = torch.device("cpu")
 META = torch.device("meta")  # a second device that every machine has; it holds no numbers

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from d2lpart.allocator import keep_freed_memory
+from d2lpart.machine.allocator import keep_freed_memory
 
 Mark = float | torch.cuda.Event
 """A moment: seconds of the host's clock, or an event in a CUDA stream."""

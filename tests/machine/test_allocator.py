@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from d2lpart.allocator import keep_freed_memory
+from d2lpart.machine.allocator import keep_freed_memory
 
 GLIBC = platform.libc_ver()[0] == "glibc"
 needs_glibc = pytest.mark.skipif(not GLIBC, reason="the setting is glibc's")

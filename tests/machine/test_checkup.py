@@ -10,12 +10,12 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from d2lpart import checkup as module
 from d2lpart import cli
-from d2lpart.checkup import NEEDED, Checkup, Part, examine
-from d2lpart.hardware import cores
+from d2lpart.machine import checkup as module
+from d2lpart.machine.checkup import NEEDED, Checkup, Part, examine
+from d2lpart.machine.hardware import cores
 
-PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 
 LAPTOP = Checkup(
     parts=tuple(Part(name, "99.0", needed) for name, needed in NEEDED.items()),
