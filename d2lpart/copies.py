@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from d2lpart.collectives import Traffic
-from d2lpart.randomness import uses_randomness
+from d2lpart.stages.keyed_dropout import uses_randomness
 
 
 @dataclass(frozen=True)

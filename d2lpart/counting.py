@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from d2lpart.account import Account
 from d2lpart.common.quantities import count
 from d2lpart.memory.failures import Full
 from d2lpart.memory.ledger import Ledgers
-from d2lpart.microbatch import Batch
-from d2lpart.optimizer_state import state_of
 from d2lpart.schedules.schedule import Schedule
-from d2lpart.stage import Stage
+from d2lpart.stages.memory_account import Account
+from d2lpart.stages.microbatch import Batch
+from d2lpart.stages.optimizer_state import state_of
+from d2lpart.stages.stage import Stage
 
 
 def check_capacity(capacity: Any, num_ranks: int) -> tuple[float, ...] | None:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from d2lpart.machine.transfer import Mark, Parcel, Place, send
 from d2lpart.memory.failures import Full, PipelineError, allocator_error
-from d2lpart.microbatch import Batch
 from d2lpart.schedules.schedule import Action, Schedule, dependencies
-from d2lpart.stage import Held, Key, Stage
+from d2lpart.stages.microbatch import Batch
+from d2lpart.stages.stage import Held, Key, Stage
 
 
 class Stopped(Exception):

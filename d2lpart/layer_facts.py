@@ -15,12 +15,12 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
-from d2lpart.footprint import Footprint, Left
 from d2lpart.layer_charges import Charge
 from d2lpart.layer_cost import LayerCost
-from d2lpart.randomness import keyed_randomness, uses_randomness
-from d2lpart.saved import Saved
-from d2lpart.split_backward import SplitBackward
+from d2lpart.stages.footprint import Footprint, Left
+from d2lpart.stages.keyed_dropout import keyed_randomness, uses_randomness
+from d2lpart.stages.saved import Saved
+from d2lpart.stages.split_backward import SplitBackward
 
 Sizes = tuple[int, ...]
 

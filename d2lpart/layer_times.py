@@ -21,9 +21,9 @@ from d2lpart.layer_cost import SPLIT_F
 from d2lpart.layer_facts import Entry, halves_of, run
 from d2lpart.machine.hardware import synchronize, threads
 from d2lpart.machine.transfer import Clock, Mark, Place
-from d2lpart.randomness import uses_randomness
-from d2lpart.saved import Saved
-from d2lpart.split_backward import accumulate
+from d2lpart.stages.keyed_dropout import uses_randomness
+from d2lpart.stages.saved import Saved
+from d2lpart.stages.split_backward import accumulate
 
 IN_FLIGHT = 2
 

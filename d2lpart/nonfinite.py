@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from d2lpart.microbatch import Batch
-from d2lpart.stage import Key, Stage
+from d2lpart.stages.microbatch import Batch
+from d2lpart.stages.stage import Key, Stage
 
 
 def check_loss(loss: float, stages: Sequence[Stage], batch: Batch, key: Key) -> None:

@@ -8,14 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from d2lpart.account import Account
-from d2lpart.checks import (
-    check_batch_independence,
-    check_device,
-    check_inputs,
-    check_options,
-    check_stage_inputs,
-)
 from d2lpart.clocks import CHOICES, measure
 from d2lpart.common.arguments import check_kind
 from d2lpart.counting import (
@@ -27,18 +19,26 @@ from d2lpart.counting import (
     open_accounts,
 )
 from d2lpart.engine import Run
-from d2lpart.gradients import divide, gradients_kept
 from d2lpart.layout import arrange
 from d2lpart.machine.transfer import Place
-from d2lpart.microbatch import Batch, LossFunction, cross_entropy
 from d2lpart.models.layers import listed
 from d2lpart.nonfinite import check_loss
-from d2lpart.optimizer_state import listen, note, watch
 from d2lpart.partitions.partitioning import Partition
 from d2lpart.schedules.schedule import Schedule
-from d2lpart.stage import Key, Stage
+from d2lpart.stages.checks import (
+    check_batch_independence,
+    check_device,
+    check_inputs,
+    check_options,
+    check_stage_inputs,
+)
+from d2lpart.stages.gradients import divide, gradients_kept
+from d2lpart.stages.memory_account import Account
+from d2lpart.stages.microbatch import Batch, LossFunction, cross_entropy
+from d2lpart.stages.optimizer_state import listen, note, watch
+from d2lpart.stages.stage import Key, Stage
+from d2lpart.stages.tied import find_shadows
 from d2lpart.step_result import StepResult
-from d2lpart.tied import find_shadows
 from d2lpart.timelines.simulator import FREE
 from d2lpart.timelines.spans import Link
 

@@ -18,8 +18,8 @@ from d2lpart.layer_fakes import fake, without_numbers
 from d2lpart.layer_times import Chain, Times
 from d2lpart.machine.hardware import as_device, threads_per_rank
 from d2lpart.machine.transfer import Place
-from d2lpart.microbatch import Batch, LossFunction, cross_entropy
 from d2lpart.models.layers import listed
+from d2lpart.stages.microbatch import Batch, LossFunction, cross_entropy
 
 
 def profile(

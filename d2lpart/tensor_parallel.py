@@ -27,7 +27,6 @@ from d2lpart.collectives import Group
 from d2lpart.common.arguments import check_kind
 from d2lpart.conjugate import Tensors, copied, gathered, spread
 from d2lpart.copies import SplitResult, check_copyable, check_learns
-from d2lpart.microbatch import cross_entropy
 from d2lpart.models.decoder import Block, Head
 from d2lpart.models.layers import listed
 from d2lpart.split_layers import (
@@ -41,6 +40,7 @@ from d2lpart.split_layers import (
     SplitHead,
     even_sizes,
 )
+from d2lpart.stages.microbatch import cross_entropy
 
 ALIKE = (
     nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Identity,

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from d2lpart import Decoder, Pipeline, build_schedule
 from d2lpart.machine.hardware import threads
 from d2lpart.schedules.orders import SCHEDULES
-from d2lpart.stage import Stage
+from d2lpart.stages.stage import Stage
 
 CLOCKS = ["virtual", "wall"]
 CHUNKS = {"1f1b": [1], "zb-h1": [1], "zb-h2": [1], "zb-v": [2]}  # the others take any number

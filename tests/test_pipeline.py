@@ -22,7 +22,7 @@ from d2lpart.machine.hardware import threads
 from d2lpart.models.decoder import Decoder
 from d2lpart.pipeline import Pipeline
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
-from d2lpart.stage import Stage
+from d2lpart.stages.stage import Stage
 
 SAMPLES, POSITIONS, VOCABULARY, WIDTH = 9, 5, 11, 8
 CLOCKS = ["wall", "virtual"]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from d2lpart import Pipeline, layers_of
 from d2lpart.machine.hardware import threads
 from d2lpart.models.layers import GPT2, LLAMA_STYLE
-from d2lpart.randomness import uses_randomness
+from d2lpart.stages.keyed_dropout import uses_randomness
 
 transformers = pytest.importorskip("transformers")
 

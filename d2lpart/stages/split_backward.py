@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 from torch.utils.hooks import RemovableHandle
 
-from d2lpart.saved import Saved
+from d2lpart.stages.saved import Saved
 
 Part = tuple[GradientEdge, Tensor | None]
 """A place in the graph, and a gradient on its way into it."""

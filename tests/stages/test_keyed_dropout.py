@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from d2lpart.models.decoder import Block, Decoder
-from d2lpart.randomness import generator_seed, keyed_randomness, uses_randomness
+from d2lpart.stages.keyed_dropout import generator_seed, keyed_randomness, uses_randomness
 
 CPU = torch.device("cpu")
 KEY = (0, 1, 2)

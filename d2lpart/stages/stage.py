@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from d2lpart.account import Account
-from d2lpart.footprint import Footprint
-from d2lpart.randomness import keyed_randomness, uses_randomness
-from d2lpart.saved import Saved, no_cast_cache
-from d2lpart.split_backward import Part, SplitBackward, accumulate
-from d2lpart.tied import Shadow, standing_in, take_gradients
+from d2lpart.stages.footprint import Footprint
+from d2lpart.stages.keyed_dropout import keyed_randomness, uses_randomness
+from d2lpart.stages.memory_account import Account
+from d2lpart.stages.saved import Saved, no_cast_cache
+from d2lpart.stages.split_backward import Part, SplitBackward, accumulate
+from d2lpart.stages.tied import Shadow, standing_in, take_gradients
 
 Finish = Callable[[Tensor], Tensor]
 Key = tuple[int, ...]

@@ -12,9 +12,9 @@ from math import inf
 
 from torch import Tensor, UntypedStorage, nn
 
-from d2lpart.footprint import of_weights
 from d2lpart.memory.failures import Full
 from d2lpart.memory.ledger import ITEMS, Ledger
+from d2lpart.stages.footprint import of_weights
 
 
 class Hold:

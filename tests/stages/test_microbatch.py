@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from d2lpart.microbatch import IGNORED, Batch, cross_entropy
+from d2lpart.stages.microbatch import IGNORED, Batch, cross_entropy
 
 CLASSES = 5
 

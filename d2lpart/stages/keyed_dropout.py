@@ -8,7 +8,7 @@ of its own. A cut of the network then changes no mask.
 import hashlib
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import FunctionType
 from typing import Any
@@ -19,7 +19,26 @@ from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
-from d2lpart.layer_parts import parts
+# MERGED """The modules that a layer is made of: every step looks at them, so they are found quickly."""
+
+
+def parts(layers: Iterable[nn.Module]) -> list[nn.Module]:
+    """Return layers and all modules inside them, each once, the outer ones first.
+
+    They are those of `nn.Module.modules`, which makes up their names on the way.
+
+    >>> layer = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+    >>> set(parts([layer])) == set(layer.modules())
+    True
+    """
+    known = dict.fromkeys(layers)
+    found = list(known)
+    for outer in found:  # it grows on the way
+        for part in outer._modules.values():
+            if part is not None and part not in known:
+                known[part] = None
+                found.append(part)
+    return found
 
 
 class keyed_randomness(TorchFunctionMode):

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from d2lpart.layer_parts import parts
-from d2lpart.saved import Saved
+from d2lpart.stages.keyed_dropout import parts
+from d2lpart.stages.saved import Saved
 
 
 class Left(NamedTuple):

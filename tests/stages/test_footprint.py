@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from d2lpart.footprint import Footprint
 from d2lpart.models.decoder import Block
 from d2lpart.pipeline import Pipeline
+from d2lpart.stages.footprint import Footprint
 
 FLOAT = 4
 
