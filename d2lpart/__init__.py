@@ -3,14 +3,15 @@
 from typing import Any
 
 from d2lpart.common.display import set_painter
+from d2lpart.costs.forecasting import ForecastError, forecast, forecast_error
+from d2lpart.costs.layer_cost import LayerCost, at_rate
+from d2lpart.costs.memory_forecast import predict_memory
+from d2lpart.costs.profiler import profile
 from d2lpart.data_parallel import DataParallel
-from d2lpart.forecasting import ForecastError, forecast, forecast_error
-from d2lpart.layer_cost import LayerCost, at_rate
 from d2lpart.machine.hardware import devices
 from d2lpart.memory.failures import OutOfMemoryError, PipelineError
 from d2lpart.memory.formulas import DecoderShape, decoder_ledger
 from d2lpart.memory.ledger import Ledger, Ledgers
-from d2lpart.memory_forecast import predict_memory
 from d2lpart.models.decoder import Decoder
 from d2lpart.models.generation import generate
 from d2lpart.models.layers import layers_of
@@ -18,7 +19,6 @@ from d2lpart.models.text import Corpus, corpus
 from d2lpart.partitions.partitioning import Partition, PartitionError, partition
 from d2lpart.partitions.placement import Verdict, check_placement
 from d2lpart.pipeline import Pipeline
-from d2lpart.profiler import profile
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.recognition import recognize
 from d2lpart.schedules.schedule import Action, Schedule, ScheduleError, dependencies

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from d2lpart.common.quantities import count
+from d2lpart.costs.profiler import compute_weights
 from d2lpart.machine import hardware
 from d2lpart.partitions.partitioning import Partition, partition
-from d2lpart.profiler import compute_weights
 from d2lpart.schedules.orders import build_schedule
 from d2lpart.schedules.schedule import Schedule
 from d2lpart.schedules.validation import validate

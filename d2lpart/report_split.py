@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from d2lpart.common.quantities import bytes_text, count, seconds_text
-from d2lpart.layer_cost import LayerCost
+from d2lpart.costs.layer_cost import LayerCost
 from d2lpart.memory.ledger import Ledgers
 from d2lpart.partitions.partitioning import Partition
 from d2lpart.schedules.schedule import Schedule

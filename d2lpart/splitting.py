@@ -7,15 +7,15 @@ import torch
 from torch import nn
 
 from d2lpart.common.quantities import bytes_text
-from d2lpart.forecasting import forecast
-from d2lpart.layer_cost import LayerCost, at_rate
+from d2lpart.costs.forecasting import forecast
+from d2lpart.costs.layer_cost import LayerCost, at_rate
+from d2lpart.costs.memory_forecast import layer_needs, predict_memory
+from d2lpart.costs.profiler import profile
 from d2lpart.memory.formulas import ADAM_FP32, ADAM_MIXED, BytesPerParameter
 from d2lpart.memory.ledger import Ledgers
-from d2lpart.memory_forecast import layer_needs, predict_memory
 from d2lpart.models.by_name import Choice
 from d2lpart.partitions.amounts import CapacityError
 from d2lpart.partitions.partitioning import Partition, PartitionError, partition
-from d2lpart.profiler import profile
 from d2lpart.report_split import MicroBatch, SplitReport
 from d2lpart.schedules.orders import build_schedule
 from d2lpart.schedules.schedule import Schedule

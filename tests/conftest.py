@@ -11,7 +11,7 @@ import pytest
 
 from d2lpart.schedules.schedule import Schedule
 
-ONE_WORKER = ("tests/test_front_end.py", "tests/test_profile_meta.py")
+ONE_WORKER = ("tests/test_front_end.py", "tests/costs/test_profile_meta.py")
 """Files whose tests share what takes long to make: a browser, a model of 70 billion weights."""
 
 

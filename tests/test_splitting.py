@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from d2lpart import Decoder, Link, Pipeline, build_schedule, partition, splitting
-from d2lpart.forecasting import forecast
+from d2lpart.costs.forecasting import forecast
 from d2lpart.machine.hardware import devices, threads
 from d2lpart.models.by_name import Choice, choose_model
 from d2lpart.splitting import split_model

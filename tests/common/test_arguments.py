@@ -35,8 +35,8 @@ from d2lpart import (
     three_ways,
 )
 from d2lpart.common.arguments import check_kind, check_number, check_whole, listed_of
+from d2lpart.costs.layer_cost import LayerCost
 from d2lpart.data_parallel import DataParallel
-from d2lpart.layer_cost import LayerCost
 from d2lpart.models.lenet import glyphs
 from d2lpart.schedules.closed_form import bubble_formula
 from d2lpart.schedules.in_flight import peak_held, whole

@@ -9,8 +9,9 @@ from matplotlib.colors import to_rgba
 
 from d2lpart import draw
 from d2lpart.common.palette import VERMILLION
+from d2lpart.costs.layer_cost import LayerCost
+from d2lpart.costs.memory_forecast import predict_memory
 from d2lpart.draw_ledger import LOOKS
-from d2lpart.layer_cost import LayerCost
 from d2lpart.memory.formulas import (
     ADAM_FP32,
     ADAM_MIXED,
@@ -22,7 +23,6 @@ from d2lpart.memory.formulas import (
     layer_activations,
 )
 from d2lpart.memory.ledger import ITEMS, Ledger, Ledgers
-from d2lpart.memory_forecast import predict_memory
 from d2lpart.schedules.in_flight import StageBytes, peak_held, whole
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.schedule import Schedule

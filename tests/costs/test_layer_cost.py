@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from d2lpart.layer_cost import SPLIT_F, LayerCost, at_rate
+from d2lpart.costs.layer_cost import SPLIT_F, LayerCost, at_rate
 
 BARE = LayerCost("Block", 10, 40, 8, 16, 100, input_flops=60, weight_flops=140)
 

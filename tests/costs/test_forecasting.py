@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from d2lpart import Decoder, Partition, Pipeline, partition, profile
-from d2lpart.forecasting import forecast, forecast_error
-from d2lpart.layer_cost import LayerCost, at_rate
+from d2lpart.costs.forecasting import forecast, forecast_error
+from d2lpart.costs.layer_cost import LayerCost, at_rate
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.timelines.simulator import simulate
 from d2lpart.timelines.spans import Link

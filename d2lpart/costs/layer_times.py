@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from d2lpart.layer_cost import SPLIT_F
-from d2lpart.layer_facts import Entry, halves_of, run
+from d2lpart.costs.layer_cost import SPLIT_F
+from d2lpart.costs.layer_facts import Entry, halves_of, run
 from d2lpart.machine.hardware import synchronize, threads
 from d2lpart.machine.transfer import Clock, Mark, Place
 from d2lpart.stages.keyed_dropout import uses_randomness

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from math import ceil
 
 from d2lpart.common.arguments import check_kind
-from d2lpart.forecasting import matching
-from d2lpart.layer_cost import LayerCost
+from d2lpart.costs.forecasting import matching
+from d2lpart.costs.layer_cost import LayerCost
 from d2lpart.memory.formulas import ADAM_FP32, BytesPerParameter
 from d2lpart.memory.ledger import Ledger, Ledgers
 from d2lpart.partitions.partitioning import Partition

@@ -3,11 +3,13 @@
 All of it is true on fake tensors as well: bytes are counted by storage, operations by shape.
 """
 
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.flop_counter import (
     FlopCounterMode,
@@ -15,12 +17,53 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
-from d2lpart.layer_charges import Charge
-from d2lpart.layer_cost import LayerCost
+from d2lpart.costs.layer_cost import Charge, LayerCost
 from d2lpart.stages.footprint import Footprint, Left
 from d2lpart.stages.keyed_dropout import keyed_randomness, uses_randomness
 from d2lpart.stages.saved import Saved
 from d2lpart.stages.split_backward import SplitBackward
+
+# MERGED """Layers without their numbers: what a forward and a backward would hold and do, nothing computed.
+# MERGED
+# MERGED On the device meta a tensor has a shape and a type, but no memory. An operation on it costs nothing,
+# MERGED and autograd saves what it would save. Which kernel torch takes depends on the device, however, and
+# MERGED for meta it takes attention's plain one, which keeps a score for each pair of positions. So the
+# MERGED layers are run with torch's fake tensors, which are on meta and pass for tensors on a CPU.
+# MERGED """
+
+CPU = torch.device("cpu")
+
+
+@contextmanager
+def without_numbers(layers: Iterable[nn.Module]) -> Iterator[None]:
+    """Let fakes stand for all weights and buffers of the layers as long as the context lasts.
+
+    Tensors made inside are fakes, too. The layers themselves may be anywhere, on meta for one.
+    """
+    modules = dict.fromkeys(module for layer in layers for module in layer.modules())
+    stood = [
+        (module, name, tensor)
+        for module in modules
+        for named in (module._parameters, module._buffers)
+        for name, tensor in named.items()
+        if tensor is not None
+    ]
+    with FakeTensorMode():
+        fakes = {tensor: fake(tensor) for _, _, tensor in stood}  # a tied weight stays one
+        try:
+            for module, name, tensor in stood:
+                setattr(module, name, fakes[tensor])
+            yield
+        finally:
+            for module, name, tensor in stood:
+                setattr(module, name, tensor)
+
+
+def fake(tensor: Tensor) -> Tensor:
+    """Return a fake of the same shape, strides and type, inside a `FakeTensorMode`."""
+    made = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device=CPU)
+    return nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
+
 
 Sizes = tuple[int, ...]
 

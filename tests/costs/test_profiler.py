@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from d2lpart.costs.profiler import compute_weights, profile
 from d2lpart.machine.hardware import threads, threads_per_rank
 from d2lpart.models.decoder import Decoder
-from d2lpart.profiler import compute_weights, profile
 from d2lpart.stages.keyed_dropout import keyed_randomness
 from d2lpart.stages.microbatch import cross_entropy
 from d2lpart.stages.stage import Stage

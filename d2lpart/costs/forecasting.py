@@ -7,7 +7,7 @@ from functools import cache
 
 from d2lpart.common.arguments import check_kind
 from d2lpart.common.quantities import count, seconds_text
-from d2lpart.layer_cost import SPLIT_F, LayerCost
+from d2lpart.costs.layer_cost import SPLIT_F, LayerCost
 from d2lpart.partitions.partitioning import Partition
 from d2lpart.schedules.schedule import Action, Schedule, check_schedule
 from d2lpart.timelines.simulator import FREE, Links, simulate
