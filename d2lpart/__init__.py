@@ -18,12 +18,12 @@ from d2lpart.models.layers import layers_of
 from d2lpart.models.text import Corpus, corpus
 from d2lpart.partitions.partitioning import Partition, PartitionError, partition
 from d2lpart.partitions.placement import Verdict, check_placement
-from d2lpart.pipeline import Pipeline
+from d2lpart.pipeline.pipeline import Pipeline
+from d2lpart.pipeline.step_result import StepResult
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.recognition import recognize
 from d2lpart.schedules.schedule import Action, Schedule, ScheduleError, dependencies
 from d2lpart.schedules.validation import validate
-from d2lpart.step_result import StepResult
 from d2lpart.tensor_parallel import TensorParallel
 from d2lpart.timelines.bubble_table import bubbles
 from d2lpart.timelines.ranking_table import ranking

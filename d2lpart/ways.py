@@ -10,8 +10,8 @@ from d2lpart.collectives import Traffic
 from d2lpart.common.quantities import bytes_text, seconds_text
 from d2lpart.data_parallel import DataParallel
 from d2lpart.models.layers import listed
-from d2lpart.pipeline import Pipeline
-from d2lpart.step_result import StepResult
+from d2lpart.pipeline.pipeline import Pipeline
+from d2lpart.pipeline.step_result import StepResult
 from d2lpart.tensor_parallel import TensorParallel
 from d2lpart.timelines.spans import Link
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from d2lpart.engine import PipelineError
 from d2lpart.machine import hardware
 from d2lpart.models.decoder import Decoder
-from d2lpart.pipeline import Pipeline
+from d2lpart.pipeline.engine import PipelineError
+from d2lpart.pipeline.pipeline import Pipeline
 from d2lpart.schedules.schedule import Schedule, ScheduleError
 from d2lpart.stages.microbatch import cross_entropy
 from d2lpart.timelines.spans import Link

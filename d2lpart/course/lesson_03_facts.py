@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from d2lpart.models.decoder import Decoder
-from d2lpart.pipeline import Pipeline
+from d2lpart.pipeline.pipeline import Pipeline
 from d2lpart.schedules.orders import build_schedule
 from d2lpart.stages.microbatch import cross_entropy
 from d2lpart.timelines.simulator import simulate

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from d2lpart.machine.transfer import Clock, Parcel, Place, send
 from d2lpart.models.decoder import Decoder
-from d2lpart.pipeline import Pipeline
+from d2lpart.pipeline.pipeline import Pipeline
 from d2lpart.schedules.schedule import dependencies
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from d2lpart.models.decoder import Block
-from d2lpart.pipeline import Pipeline
+from d2lpart.pipeline.pipeline import Pipeline
 from d2lpart.stages.footprint import Footprint
 
 FLOAT = 4

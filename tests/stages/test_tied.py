@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from d2lpart.engine import PipelineError
 from d2lpart.machine.hardware import threads
-from d2lpart.pipeline import Pipeline
+from d2lpart.pipeline.engine import PipelineError
+from d2lpart.pipeline.pipeline import Pipeline
 from d2lpart.stages.tied import Shadow, find_shadows, standing_in, take_gradients
 
 CPU, META = torch.device("cpu"), torch.device("meta")

@@ -13,14 +13,14 @@ import pytest
 import torch
 from torch import nn
 
-from d2lpart import counting
 from d2lpart.costs.memory_forecast import predict_memory
 from d2lpart.costs.profiler import profile
 from d2lpart.machine.hardware import threads
 from d2lpart.memory.failures import Full, OutOfMemoryError, PipelineError
 from d2lpart.memory.formulas import ADAM_FP32, MOMENTUM_FP32, SGD_FP32
 from d2lpart.models.decoder import Decoder
-from d2lpart.pipeline import Pipeline
+from d2lpart.pipeline import step_memory as counting
+from d2lpart.pipeline.pipeline import Pipeline
 from d2lpart.schedules.orders import build_schedule
 from d2lpart.stages import optimizer_state
 from d2lpart.stages.memory_account import Account

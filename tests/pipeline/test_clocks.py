@@ -15,11 +15,11 @@ import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from d2lpart import clocks
-from d2lpart.engine import PipelineError, Run
 from d2lpart.machine import hardware
 from d2lpart.models.decoder import Decoder
-from d2lpart.pipeline import Pipeline
+from d2lpart.pipeline import clocks
+from d2lpart.pipeline.engine import PipelineError, Run
+from d2lpart.pipeline.pipeline import Pipeline
 from d2lpart.schedules.orders import build_schedule
 from d2lpart.schedules.schedule import Action, Schedule, dependencies
 from d2lpart.timelines.simulator import simulate

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from d2lpart.machine.hardware import threads
 from d2lpart.models.decoder import Decoder
-from d2lpart.pipeline import Pipeline
+from d2lpart.pipeline.pipeline import Pipeline
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.stages.stage import Stage
 

@@ -1,5 +1,6 @@
 """Pipeline: layers, a partition, devices and a schedule give loss, gradients and a timeline."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any, Self
@@ -8,9 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from d2lpart.clocks import CHOICES, measure
 from d2lpart.common.arguments import check_kind
-from d2lpart.counting import (
+from d2lpart.machine.transfer import Place
+from d2lpart.models.layers import listed
+from d2lpart.partitions.partitioning import Partition
+from d2lpart.pipeline.clocks import CHOICES, measure
+from d2lpart.pipeline.engine import Run
+from d2lpart.pipeline.layout import arrange
+from d2lpart.pipeline.step_memory import (
     accounts_kept,
     allocator_limits,
     check_capacity,
@@ -18,12 +24,7 @@ from d2lpart.counting import (
     ledgers,
     open_accounts,
 )
-from d2lpart.engine import Run
-from d2lpart.layout import arrange
-from d2lpart.machine.transfer import Place
-from d2lpart.models.layers import listed
-from d2lpart.nonfinite import check_loss
-from d2lpart.partitions.partitioning import Partition
+from d2lpart.pipeline.step_result import StepResult
 from d2lpart.schedules.schedule import Schedule
 from d2lpart.stages.checks import (
     check_batch_independence,
@@ -38,9 +39,45 @@ from d2lpart.stages.microbatch import Batch, LossFunction, cross_entropy
 from d2lpart.stages.optimizer_state import listen, note, watch
 from d2lpart.stages.stage import Key, Stage
 from d2lpart.stages.tied import find_shadows
-from d2lpart.step_result import StepResult
 from d2lpart.timelines.simulator import FREE
 from d2lpart.timelines.spans import Link
+
+# MERGED """A loss that is NaN or infinite: where it began."""
+
+
+def check_loss(loss: float, stages: Sequence[Stage], batch: Batch, key: Key) -> None:
+    """Raise a ValueError if the loss is not finite.
+
+    The forward of the first bad micro-batch is run once more, with the same dropout, to name the
+    layer in whose output the first bad number appears.
+    """
+    if math.isfinite(loss):
+        return
+    bad = [k for k, kept in sorted(batch.kept.items()) if not torch.isfinite(kept.loss)]
+    microbatch = bad[0] if bad else 0
+    with torch.no_grad():
+        began = _origin(stages, batch.input(microbatch), (*key, microbatch))
+    raise ValueError(
+        f"the loss is {loss} in micro-batch {microbatch}: {began}. The gradients are left as they "
+        f"were before this step"
+    )
+
+
+def _origin(stages: Sequence[Stage], activation: Tensor, key: Key) -> str:
+    if not _finite(activation):
+        return "it began in the inputs, which hold NaN or infinite numbers"
+    for stage in stages:
+        for number, layer, activation in stage.walk(activation.to(stage.device), key):  # noqa: B020
+            if not _finite(activation):
+                weights = [name for name, w in layer.named_parameters() if not _finite(w)]
+                cause = f", whose weight {weights[0]} is not finite" if weights else ""
+                name = type(layer).__name__
+                return f"it began in layer {number} ({name}) of stage {stage.index}{cause}"
+    return "the outputs of all layers are finite, so it began in loss_fn"
+
+
+def _finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
 
 
 class Pipeline(nn.Module):
