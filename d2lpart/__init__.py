@@ -7,7 +7,6 @@ from d2lpart.costs.forecasting import ForecastError, forecast, forecast_error
 from d2lpart.costs.layer_cost import LayerCost, at_rate
 from d2lpart.costs.memory_forecast import predict_memory
 from d2lpart.costs.profiler import profile
-from d2lpart.data_parallel import DataParallel
 from d2lpart.machine.hardware import devices
 from d2lpart.memory.failures import OutOfMemoryError, PipelineError
 from d2lpart.memory.formulas import DecoderShape, decoder_ledger
@@ -24,13 +23,14 @@ from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.recognition import recognize
 from d2lpart.schedules.schedule import Action, Schedule, ScheduleError, dependencies
 from d2lpart.schedules.validation import validate
-from d2lpart.tensor_parallel import TensorParallel
+from d2lpart.splits.comparison import three_ways
+from d2lpart.splits.data_parallel import DataParallel
+from d2lpart.splits.tensor_parallel import TensorParallel
 from d2lpart.timelines.bubble_table import bubbles
 from d2lpart.timelines.ranking_table import ranking
 from d2lpart.timelines.simulator import simulate
 from d2lpart.timelines.spans import Link, Span, Transfer
 from d2lpart.timelines.timeline import Timeline
-from d2lpart.ways import three_ways
 
 __all__ = [
     "SCHEDULES",

@@ -7,7 +7,7 @@ from torch import nn
 
 from d2lpart import Decoder, LayerCost, build_schedule, profile, simulate
 from d2lpart.models.lenet import NAMES, lenet
-from d2lpart.ways import ThreeWays, three_ways
+from d2lpart.splits.comparison import ThreeWays, three_ways
 
 FLOAT = 4  # bytes
 POOL2 = NAMES.index("pool2") + 1

@@ -15,7 +15,7 @@ from d2lpart import three_ways
 from d2lpart.course import check, hints
 from d2lpart.models.lenet import NAMES, lenet
 from d2lpart.models.lenet import glyphs
-from d2lpart.tensor_parallel import TensorParallel
+from d2lpart.splits.tensor_parallel import TensorParallel
 
 # %% [markdown]
 # ## Exercise 02.1 ● (10 minutes): Name the split

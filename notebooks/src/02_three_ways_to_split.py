@@ -193,7 +193,7 @@ question("02.q6")
 # as D2L describes it.
 
 # %% tags=["nbval-check-output"]
-from d2lpart.tensor_parallel import TensorParallel
+from d2lpart.splits.tensor_parallel import TensorParallel
 
 split = TensorParallel(network, two, pairs=False)
 step = split.step(images, digits)
@@ -290,8 +290,8 @@ question("02.q8")
 # Four replicas of LeNet, both ways:
 
 # %% tags=["nbval-check-output"]
-from d2lpart.collectives import all_reduce, all_reduce_at_one
-from d2lpart.data_parallel import DataParallel
+from d2lpart.splits.collectives import all_reduce, all_reduce_at_one
+from d2lpart.splits.data_parallel import DataParallel
 
 for reduce in (all_reduce_at_one, all_reduce):
     step = DataParallel(lenet(), ["cpu"] * 4, reduce=reduce).step(images, digits)

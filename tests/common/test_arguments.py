@@ -36,13 +36,13 @@ from d2lpart import (
 )
 from d2lpart.common.arguments import check_kind, check_number, check_whole, listed_of
 from d2lpart.costs.layer_cost import LayerCost
-from d2lpart.data_parallel import DataParallel
 from d2lpart.models.lenet import glyphs
 from d2lpart.schedules.closed_form import bubble_formula
 from d2lpart.schedules.in_flight import peak_held, whole
 from d2lpart.schedules.recognition import recognize
 from d2lpart.schedules.torch_table import from_torch_csv
-from d2lpart.tensor_parallel import TensorParallel
+from d2lpart.splits.data_parallel import DataParallel
+from d2lpart.splits.tensor_parallel import TensorParallel
 from d2lpart.timelines.bubble_table import bubbles
 from d2lpart.timelines.builder import Building
 from d2lpart.timelines.ranking_table import ranking

@@ -5,14 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2lpart.collectives import (
+from d2lpart.splits.autograd_collectives import copied, gathered, spread, summed
+from d2lpart.splits.collectives import (
     Group,
     all_gather,
     all_reduce,
     all_reduce_at_one,
     reduce_scatter,
 )
-from d2lpart.conjugate import copied, gathered, spread, summed
 from d2lpart.timelines.spans import Link
 
 RANKS = st.integers(1, 6)

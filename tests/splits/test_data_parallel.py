@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from d2lpart.collectives import all_reduce, all_reduce_at_one
-from d2lpart.data_parallel import DataParallel
 from d2lpart.models.decoder import Decoder
 from d2lpart.models.lenet import lenet
+from d2lpart.splits.collectives import all_reduce, all_reduce_at_one
+from d2lpart.splits.data_parallel import DataParallel
 
 CLOSE = 2e-5  # of the largest gradient
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from d2lpart.collectives import Traffic
+from d2lpart.splits.collectives import Traffic
 from d2lpart.stages.keyed_dropout import uses_randomness
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from torch import Tensor
 from torch.autograd import Function
 
-from d2lpart.collectives import Group, all_gather, all_reduce, reduce_scatter
+from d2lpart.splits.collectives import Group, all_gather, all_reduce, reduce_scatter
 
 Tensors = Sequence[Tensor]
 Collective = Callable[[Tensors], Tensors]

@@ -23,13 +23,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from d2lpart.collectives import Group
 from d2lpart.common.arguments import check_kind
-from d2lpart.conjugate import Tensors, copied, gathered, spread
-from d2lpart.copies import SplitResult, check_copyable, check_learns
 from d2lpart.models.decoder import Block, Head
 from d2lpart.models.layers import listed
-from d2lpart.split_layers import (
+from d2lpart.splits.autograd_collectives import Tensors, copied, gathered, spread
+from d2lpart.splits.collectives import Group
+from d2lpart.splits.copies import SplitResult, check_copyable, check_learns
+from d2lpart.splits.split_layers import (
     LINEAR,
     ByInputs,
     ByOutputs,

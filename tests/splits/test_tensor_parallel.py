@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from d2lpart.models.decoder import Block, Decoder
 from d2lpart.models.lenet import NAMES, lenet
-from d2lpart.split_layers import ByInputs, ByOutputs, OnEveryRank, Shares, even_sizes
-from d2lpart.tensor_parallel import TensorParallel
+from d2lpart.splits.split_layers import ByInputs, ByOutputs, OnEveryRank, Shares, even_sizes
+from d2lpart.splits.tensor_parallel import TensorParallel
 
 CLOSE = 2e-5  # of the largest gradient
 BOTH = pytest.mark.parametrize("pairs", [True, False])

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from d2lpart.collectives import Traffic
 from d2lpart.common.quantities import bytes_text, seconds_text
-from d2lpart.data_parallel import DataParallel
 from d2lpart.models.layers import listed
 from d2lpart.pipeline.pipeline import Pipeline
 from d2lpart.pipeline.step_result import StepResult
-from d2lpart.tensor_parallel import TensorParallel
+from d2lpart.splits.collectives import Traffic
+from d2lpart.splits.data_parallel import DataParallel
+from d2lpart.splits.tensor_parallel import TensorParallel
 from d2lpart.timelines.spans import Link
 
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from d2lpart.collectives import Group, all_reduce
 from d2lpart.common.arguments import check_kind
 from d2lpart.common.quantities import count
-from d2lpart.copies import SplitResult, check_copyable
 from d2lpart.models.layers import listed
+from d2lpart.splits.collectives import Group, all_reduce
+from d2lpart.splits.copies import SplitResult, check_copyable
 from d2lpart.stages.microbatch import Batch, LossFunction, cross_entropy
 
 AllReduce = Callable[[Group, Sequence[Tensor]], list[Tensor]]
