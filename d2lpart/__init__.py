@@ -82,7 +82,7 @@ __all__ = [
 
 def _paint(value: Any, **options: Any) -> Any:
     """Draw a value; matplotlib is loaded when the first figure is asked for, not before."""
-    from d2lpart import draw
+    from d2lpart.figures import plotting as draw
 
     return draw.plot(value, **options)
 

@@ -32,7 +32,7 @@ class Drawable:
         raise NotImplementedError
 
     def plot(self, **options: Any) -> Any:
-        """Return the value's matplotlib figure; the options are those of `d2lpart.draw`."""
+        """Return the value's matplotlib figure; the options are those of `d2lpart.figures.plotting`."""
         if not _painters:
             raise RuntimeError("nothing draws yet: import the package d2lpart, not a part of it")
         return _painters[0](self, **options)

@@ -10,7 +10,8 @@
 from itertools import combinations, pairwise
 from math import comb
 
-from d2lpart import Partition, build_schedule, check_placement, draw, partition, simulate
+from d2lpart import Partition, build_schedule, check_placement, partition, simulate
+from d2lpart.figures import plotting as draw
 from d2lpart.course import check, hints
 
 # %% [markdown]

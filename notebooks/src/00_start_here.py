@@ -257,7 +257,7 @@ print(f"loss of a blind guess among 256 bytes: ln 256 = {torch.tensor(256.0).log
 # that came.
 
 # %%
-from d2lpart import draw
+from d2lpart.figures import plotting as draw
 
 smooth = [sum(losses[i : i + 10]) / 10 for i in range(0, len(losses), 10)]
 draw.curves(

@@ -21,7 +21,8 @@
 import copy
 
 import torch
-from d2lpart import draw, three_ways
+from d2lpart import three_ways
+from d2lpart.figures import plotting as draw
 from d2lpart.models.lenet import NAMES, lenet
 from d2lpart.models.lenet import glyphs
 

@@ -172,7 +172,8 @@ question("03.q3")
 # The simulator draws the same step with times we give it: a forward takes 1 s, a backward 2 s, as it does about twice the work. The clock is *predicted*, so nothing is measured here.
 
 # %% tags=["nbval-check-output"]
-from d2lpart import build_schedule, draw, simulate
+from d2lpart import build_schedule, simulate
+from d2lpart.figures import plotting as draw
 
 predicted = simulate(build_schedule("naive", num_ranks=4, num_microbatches=1), {"F": 1, "B": 2})
 for sent in predicted.transfers:

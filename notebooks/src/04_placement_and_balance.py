@@ -135,7 +135,7 @@ step_of("gpipe", 1, 3, hop=0).compare(step_of("gpipe", 4, 3, hop=0))
 # A trade can become too dear. We let the message take longer and longer:
 
 # %% tags=["nbval-check-output"]
-from d2lpart import draw
+from d2lpart.figures import plotting as draw
 
 hops = [0, 0.5, 1, 1.5, 2]
 steps = {

@@ -167,7 +167,7 @@ measured[4][-1]
 # %%
 from statistics import median
 
-from d2lpart import draw
+from d2lpart.figures import plotting as draw
 
 idle = {n: [step.idle_fraction() for step in measured[n]] for n in ranks}
 middle = [median(idle[n]) for n in ranks]

@@ -171,7 +171,7 @@ question("06.q4")
 # Here is your machine's answer, with one mini-batch of 32 samples:
 
 # %%
-from d2lpart import draw
+from d2lpart.figures import plotting as draw
 
 counts = [1, 2, 4, 8, 16, 32]
 runs = {m: run("1f1b", m).timeline for m in counts}

@@ -45,7 +45,7 @@ Seconds = tuple[float, float]  # of the processor, and of the wall
 def tables(quick: bool) -> list[Table]:
     """Return the table of lessons, that of the first picture, and that of checks."""
     print("lessons", file=sys.stderr)
-    imported = "import d2lpart.course, d2lpart.draw, ipywidgets"
+    imported = "import d2lpart.course, d2lpart.figures.plotting, ipywidgets"
     subprocess.run([sys.executable, "-c", imported], check=True, env=environment())  # compiles them
     every = sorted(NOTEBOOKS.glob("*.ipynb"))
     return [

@@ -86,7 +86,7 @@ def watch() -> None:
 
     import matplotlib.figure
 
-    from d2lpart import draw
+    from d2lpart.figures import plotting as draw
 
     charge(matplotlib.figure.Figure, "savefig", PICTURES)
     for function in ("plot", "curves"):

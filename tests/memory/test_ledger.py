@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgba
 
-from d2lpart import draw
 from d2lpart.common.palette import VERMILLION
 from d2lpart.costs.layer_cost import LayerCost
 from d2lpart.costs.memory_forecast import predict_memory
-from d2lpart.draw_ledger import LOOKS
+from d2lpart.figures import plotting as draw
+from d2lpart.figures.ledger_bars import LOOKS
 from d2lpart.memory.formulas import (
     ADAM_FP32,
     ADAM_MIXED,

@@ -1,6 +1,6 @@
 """Stands in for the course and its pictures where a submission runs: it does nothing, harmlessly.
 
-In the child it lies in the place of `d2lpart.course` and of `d2lpart.draw`; the references, the
+In the child it lies in the place of `d2lpart.course` and of `d2lpart.figures.plotting`; the references, the
 misconceptions and the cases are not there at all.
 """
 

@@ -6,11 +6,11 @@ This file and its parts, `draw_…`, are the only ones that load matplotlib.
 from functools import singledispatch
 from typing import Any
 
-from d2lpart.draw_curves import curves
-from d2lpart.draw_ledger import ledger_comparison_picture, ledger_picture, ledgers_picture
-from d2lpart.draw_page import Picture
-from d2lpart.draw_partition import partition_picture
-from d2lpart.draw_timeline import comparison_picture, timeline_picture
+from d2lpart.figures.ledger_bars import ledger_comparison_picture, ledger_picture, ledgers_picture
+from d2lpart.figures.measured_lines import curves
+from d2lpart.figures.page import Picture
+from d2lpart.figures.partition_bars import partition_picture
+from d2lpart.figures.timeline import comparison_picture, timeline_picture
 from d2lpart.memory.ledger import Ledger, LedgerComparison, Ledgers
 from d2lpart.partitions.partitioning import Partition
 from d2lpart.timelines.timeline import Comparison, Timeline

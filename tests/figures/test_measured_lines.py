@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from matplotlib.collections import LineCollection
 
-from d2lpart.draw import Picture, curves
+from d2lpart.figures.plotting import Picture, curves
 
 X = [1, 2, 4]
 SERIES = {"measured": [0.1, 0.5, 0.7], "formula": [0.0, 0.5, 0.75], "other": [0.2, 0.3, 0.4]}

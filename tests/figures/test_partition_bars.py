@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 from matplotlib.colors import to_hex
 
-from d2lpart import draw
 from d2lpart.common.palette import VERMILLION
-from d2lpart.draw_partition import TINTS
+from d2lpart.figures import plotting as draw
+from d2lpart.figures.partition_bars import TINTS
 from d2lpart.partitions.partitioning import Partition, PartitionError
 
 COSTS = [4, 4, 4, 4] + [1] * 8

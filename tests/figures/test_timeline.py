@@ -9,9 +9,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex, to_rgb
 
-from d2lpart import Link, Schedule, build_schedule, draw, simulate
-from d2lpart.draw_lanes import LANE, LOOKS
-from d2lpart.draw_page import Page, boxes
+from d2lpart import Link, Schedule, build_schedule, simulate
+from d2lpart.figures import plotting as draw
+from d2lpart.figures.page import Page, boxes
+from d2lpart.figures.timeline import LANE, LOOKS
 from d2lpart.timelines.timeline import Timeline
 
 UNIT = {"F": 1.0, "B": 2.0}

@@ -5,7 +5,7 @@ from math import inf
 from typing import Any
 
 from d2lpart.common.palette import ORANGE, PURPLE, SKY, VERMILLION, YELLOW
-from d2lpart.draw_page import (
+from d2lpart.figures.page import (
     FRAME,
     GREY,
     INK,

@@ -15,7 +15,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from d2lpart import Link, build_schedule, draw, simulate
+from d2lpart import Link, build_schedule, simulate
+from d2lpart.figures import plotting as draw
 from d2lpart.partitions.partitioning import Partition
 from d2lpart.timelines.timeline import Timeline
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from d2lpart.common.palette import VERMILLION
 from d2lpart.common.quantities import count
-from d2lpart.draw_page import (
+from d2lpart.figures.page import (
     FRAME,
     GREY,
     INK,

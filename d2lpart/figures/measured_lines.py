@@ -5,7 +5,7 @@ from itertools import cycle
 from typing import Any
 
 from d2lpart.common.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
-from d2lpart.draw_page import FRAME, GREY, INK, LARGE, NORMAL, Page, Picture, line_width
+from d2lpart.figures.page import FRAME, GREY, INK, LARGE, NORMAL, Page, Picture, line_width
 
 COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)  # the dark ones first
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
