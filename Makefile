@@ -147,7 +147,7 @@ nbval: $(READY)
 # IPython and ipykernel, and its widgets are those of ipywidgets 7.
 COLAB_PYTHON := .venv-colab/bin/python
 COLAB_TESTS := tests/test_course_widget.py tests/test_course_question_kinds.py \
-    tests/test_course_hints.py tests/test_widgets.py tests/common/test_display.py tests/figures/test_plotting.py
+    tests/test_course_hints.py tests/explorers/test_widgets.py tests/common/test_display.py tests/figures/test_plotting.py
 
 .venv-colab/ready: .ci/colab.txt constraints.txt $(READY)
 	@echo '== Make .venv-colab, with the versions that Colab has =='

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from d2lpart import widgets
 from d2lpart.course import widget
 from d2lpart.course.feedback import CheckFailed
 from d2lpart.course.questions import NumberQuestion, Option, Question, true_or_false
+from d2lpart.explorers import widgets
 
 CHOICE = Question(
     "99.q1",

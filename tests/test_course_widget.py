@@ -7,9 +7,9 @@ import types
 import ipywidgets
 import pytest
 
-from d2lpart import widgets
 from d2lpart.course import widget
 from d2lpart.course.questions import NumberQuestion, Option, Question
+from d2lpart.explorers import widgets
 
 CHOICE = Question(
     "99.q1", "Which is `it`?", {"a": Option("x < 1", "1."), "b": Option("y", "2.")}, answer="b"

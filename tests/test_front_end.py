@@ -375,7 +375,7 @@ def test_explorers_follow_the_keyboard(lab: Lab, page: Any) -> None:
 
 
 BUILDER = [
-    "from d2lpart.widgets_builder import schedule_builder",
+    "from d2lpart.explorers.widgets import schedule_builder",
     "schedule_builder(2, 1)",
 ]
 

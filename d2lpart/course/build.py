@@ -21,7 +21,7 @@ from nbformat import NotebookNode
 import d2lpart
 from d2lpart.course.committed import complaints, drift, strays
 from d2lpart.course.source import METADATA, SourceError, Target, Variant, derive, sources, targets
-from d2lpart.widgets import VIEW
+from d2lpart.explorers.widgets import VIEW
 
 CELL_SECONDS = 120
 """A cell that runs longer than this fails the build."""

@@ -12,7 +12,7 @@ from typing import Any
 from d2lpart.course.feedback import Feedback, inline_html
 from d2lpart.course.hints import get_hint, levels
 from d2lpart.course.progress_store import record
-from d2lpart.widgets import VIEW, widgets_show
+from d2lpart.explorers.widgets import VIEW, widgets_show
 
 Answer = Callable[[object], None]
 

@@ -248,7 +248,7 @@ for name, layers, p in [("heavy front", heavy_front, 3), ("31 equal", [1] * 31, 
 # Move the boundaries yourself, with the mouse or the arrow keys. How near do you get to the best, and what happens to the blanks? (Where you see no sliders, `widgets.partition_report(heavy_front, [2, 2, 8], schedule="gpipe")` answers for any cut.)
 
 # %%
-from d2lpart import widgets
+from d2lpart.explorers import widgets
 
 widgets.partition_editor(heavy_front, 3, boundary_bytes=2_000_000, schedule="gpipe")
 

@@ -371,11 +371,11 @@ print(one_f_one_b.why(1, max(waits, key=lambda gap: gap.seconds)))
 #
 # Now try for yourself. Choose a schedule and its sizes, and ask any gap why it is there. (On the
 # keyboard, arrows move a slider, and Space opens a list. Without controls you see the start;
-# `schedule_report("zb-v", 4, 8, latency=0.5)` from `d2lpart.report_schedule` answers for other values,
+# `schedule_report("zb-v", 4, 8, latency=0.5)` from `d2lpart.explorers.schedule_report` answers for other values,
 # and its `why(0)` for the longest gap.)
 
 # %%
-from d2lpart.widgets import schedule_explorer
+from d2lpart.explorers.widgets import schedule_explorer
 
 schedule_explorer("zb-h1", forward=1, backward=2)
 
@@ -428,7 +428,7 @@ simulate(mine, even)
 # the end it compares yours with par, the best named schedule with one stage a rank.
 
 # %%
-from d2lpart.widgets_builder import schedule_builder
+from d2lpart.explorers.widgets import schedule_builder
 
 builder = schedule_builder(3, 3, split=True, most_held=3)
 for move in ("0F0", "0F1", "1F0"):

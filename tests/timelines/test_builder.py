@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2lpart import widgets
+from d2lpart.explorers import widgets
+from d2lpart.explorers.widgets import schedule_builder
 from d2lpart.schedules.orders import build_schedule
 from d2lpart.schedules.schedule import Action, ScheduleError
 from d2lpart.schedules.validation import validate
 from d2lpart.timelines.builder import Building, Move
 from d2lpart.timelines.simulator import simulate
-from d2lpart.widgets_builder import schedule_builder
 
 
 @given(
