@@ -2,7 +2,7 @@
 
 import sys
 
-from d2lpart.cli import main
+from d2lpart.commands.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from d2lpart.cli import main
+from d2lpart.commands.cli import main
 from d2lpart.course.grading import grader
 from d2lpart.course.grading.child_process import Child, Limits
 from d2lpart.course.grading.grader import NOTEBOOKS, Order, grade_one

@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from d2lpart.cli import main
+from d2lpart.commands.cli import main
 from d2lpart.course.cover import PICTURE, cover_comparison
 
 ROOT = Path(__file__).parents[1]

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from d2lpart import Decoder, Pipeline, build_schedule, predict_memory, profile
+from d2lpart.commands.splitting import split_model
 from d2lpart.costs.memory_forecast import layer_needs
 from d2lpart.machine.hardware import devices
 from d2lpart.memory.formulas import ADAM_FP32, ADAM_MIXED
 from d2lpart.models.by_name import choose_model
-from d2lpart.splitting import split_model
 
 WIDTH = 4
 

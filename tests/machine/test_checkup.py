@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from d2lpart import cli
+from d2lpart.commands import cli
 from d2lpart.machine import checkup as module
 from d2lpart.machine.checkup import NEEDED, Checkup, Part, examine
 from d2lpart.machine.hardware import cores

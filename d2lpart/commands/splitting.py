@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from d2lpart.commands.split_report import MicroBatch, SplitReport
 from d2lpart.common.quantities import bytes_text
 from d2lpart.costs.forecasting import forecast
 from d2lpart.costs.layer_cost import LayerCost, at_rate
@@ -16,7 +17,6 @@ from d2lpart.memory.ledger import Ledgers
 from d2lpart.models.by_name import Choice
 from d2lpart.partitions.amounts import CapacityError
 from d2lpart.partitions.partitioning import Partition, PartitionError, partition
-from d2lpart.report_split import MicroBatch, SplitReport
 from d2lpart.schedules.orders import build_schedule
 from d2lpart.schedules.schedule import Schedule
 from d2lpart.timelines.simulator import FREE

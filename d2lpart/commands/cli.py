@@ -5,13 +5,36 @@ A command is a module with a function `add_to(commands)`: it adds a parser and s
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
 
-from d2lpart import doctor, split_command
+from d2lpart.commands import cli as doctor
+from d2lpart.commands import split_command
 from d2lpart.course import progress_table
 from d2lpart.course.grading import command as grading
+
+# MERGED """The command `d2lpart doctor`."""
+
+PROBLEMS = 1
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `d2lpart doctor` to the commands."""
+    parser = commands.add_parser("doctor", help="say what this machine can show for real")
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what was found; the status is 1 where the lessons do not run."""
+    from d2lpart.machine.checkup import examine
+
+    found = examine()
+    print(json.dumps(found.to_dict(), indent=1) if options.json else found)
+    return 0 if found.ok else PROBLEMS
+
 
 COMMANDS = (doctor, split_command, progress_table, grading)
 

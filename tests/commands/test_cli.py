@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from d2lpart import cli
+from d2lpart.commands import cli
 from d2lpart.course.catalog import exercises, questions
 from d2lpart.course.progress_store import Entry, record
 from d2lpart.course.progress_table import Row, progress, report
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 RECORDED = {
     "05.q1": Entry(2, 2, "2025-03-01T12:00:00+00:00", hints=1),

@@ -6,10 +6,11 @@ import sys
 
 import pytest
 
-from d2lpart import Link, cli, split_command
+from d2lpart import Link
+from d2lpart.commands import cli, split_command
+from d2lpart.commands.splitting import split_model
 from d2lpart.machine.hardware import devices
 from d2lpart.models.by_name import choose_model
-from d2lpart.splitting import split_model
 
 SMALL = "decoder:width=32,layers=6,heads=2,vocab=64,context=16"
 ARGUMENTS = ["split", "--model", SMALL, "--devices", "3", "--rate", "1TFLOP/s"]

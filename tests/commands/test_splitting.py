@@ -6,11 +6,12 @@ import json
 import pytest
 import torch
 
-from d2lpart import Decoder, Link, Pipeline, build_schedule, partition, splitting
+from d2lpart import Decoder, Link, Pipeline, build_schedule, partition
+from d2lpart.commands import splitting
+from d2lpart.commands.splitting import split_model
 from d2lpart.costs.forecasting import forecast
 from d2lpart.machine.hardware import devices, threads
 from d2lpart.models.by_name import Choice, choose_model
-from d2lpart.splitting import split_model
 
 SMALL = "decoder:width=32,layers=6,heads=2,vocab=64,context=16"
 

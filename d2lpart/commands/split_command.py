@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from d2lpart.commands.splitting import split_model
 from d2lpart.common.quantities import bytes_per_second, flops_per_second, nbytes, seconds, whole
 from d2lpart.machine.hardware import as_device, devices
 from d2lpart.models.by_name import choose_model
-from d2lpart.splitting import split_model
 from d2lpart.timelines.spans import Link
 
 TOO_FULL = 1
