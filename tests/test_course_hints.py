@@ -8,7 +8,7 @@ import pytest
 from d2lpart.course import catalog, hint, hints, predict, question
 from d2lpart.course.hints import Hints, get_hint, hints_html, paragraphs
 from d2lpart.course.prediction import Guess, Prediction
-from d2lpart.course.progress_store import load
+from d2lpart.course.progress.store import load
 from d2lpart.course.questions import NumberQuestion
 
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from d2lpart.commands import cli as doctor
 from d2lpart.commands import split_command
-from d2lpart.course import progress_table
 from d2lpart.course.grading import command as grading
+from d2lpart.course.progress import table as progress_table
 
 # MERGED """The command `d2lpart doctor`."""
 

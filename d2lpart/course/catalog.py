@@ -25,7 +25,7 @@ from d2lpart.course.exercise import Exercise
 from d2lpart.course.guard import guarded_judge
 from d2lpart.course.hints import Hint, Hints, get_hint, levels
 from d2lpart.course.prediction import Guess, Prediction
-from d2lpart.course.progress_store import hints_seen, record
+from d2lpart.course.progress.store import hints_seen, record
 from d2lpart.course.questions import BaseQuestion, NumberQuestion
 from d2lpart.course.verdict import Result
 

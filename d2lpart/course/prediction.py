@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from d2lpart.course.feedback import Explanation, Feedback, explain, inline_html
-from d2lpart.course.progress_store import record
+from d2lpart.course.progress.store import record
 from d2lpart.course.reading import number
 
 

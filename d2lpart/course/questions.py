@@ -28,7 +28,7 @@ from typing import ClassVar, NamedTuple
 from d2lpart.course import widget
 from d2lpart.course.feedback import Explanation, Feedback, explain, inline_html
 from d2lpart.course.hints import check_hints, hints_html
-from d2lpart.course.progress_store import record
+from d2lpart.course.progress.store import record
 from d2lpart.course.reading import number as read_number
 from d2lpart.course.reading import one_of
 

@@ -13,8 +13,8 @@ import pytest
 
 from d2lpart.commands import cli
 from d2lpart.course.catalog import exercises, questions
-from d2lpart.course.progress_store import Entry, record
-from d2lpart.course.progress_table import Row, progress, report
+from d2lpart.course.progress.store import Entry, record
+from d2lpart.course.progress.table import Row, progress, report
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,7 +13,7 @@ from d2lpart.course.checker import judge
 from d2lpart.course.exercise import Exercise
 from d2lpart.course.feedback import CheckFailed
 from d2lpart.course.hints import levels
-from d2lpart.course.progress_store import load
+from d2lpart.course.progress.store import load
 from d2lpart.course.questions import BaseQuestion, NumberQuestion, Option, Question
 from d2lpart.course.several import Several
 

@@ -140,7 +140,7 @@ def parse(text: str) -> dict[str, Any]:
 
     >>> parse('{"version": 1, "items": {"05.1": {"tries": -1}}}')
     Traceback (most recent call last):
-    d2lpart.course.progress_entry.ProgressError: item 05.1: tries is -1, not a whole number
+    d2lpart.course.progress.entry.ProgressError: item 05.1: tries is -1, not a whole number
     """
     try:
         document = json.loads(text, parse_constant=_finite)

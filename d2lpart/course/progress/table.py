@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from d2lpart.course.catalog import exercises, questions
-from d2lpart.course.progress_store import Entry, Progress, load, read
+from d2lpart.course.progress.store import Entry, Progress, load, read
 
 BAR_CELLS = 20
 COLUMNS = ("items", "tried", "passed", "hints", "tries")

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from d2lpart.course.progress_entry import (
+from d2lpart.course.progress.entry import (
     VERSION,
     Entry,
     Event,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from d2lpart.course import progress_store as progress
-from d2lpart.course.progress_entry import VERSION
-from d2lpart.course.progress_store import (
+from d2lpart.course.progress import store as progress
+from d2lpart.course.progress.entry import VERSION
+from d2lpart.course.progress.store import (
     Entry,
     ProgressError,
     hints_seen,
@@ -25,8 +25,8 @@ from d2lpart.course.progress_store import (
 
 WRITER = """
 import sys
-from d2lpart.course import progress_store
-from d2lpart.course.progress_store import record
+from d2lpart.course.progress import store as progress_store
+from d2lpart.course.progress.store import record
 progress_store.PATIENCE = 60  # on a slow disk the other one holds the lock for long
 print("ready", flush=True)
 for i in range(int(sys.argv[2])):
