@@ -146,8 +146,8 @@ nbval: $(READY)
 # Colab has the package on its path, not installed; so has this. Its notebooks are run by the older
 # IPython and ipykernel, and its widgets are those of ipywidgets 7.
 COLAB_PYTHON := .venv-colab/bin/python
-COLAB_TESTS := tests/test_course_widget.py tests/test_course_question_kinds.py \
-    tests/test_course_hints.py tests/explorers/test_widgets.py tests/common/test_display.py tests/figures/test_plotting.py
+COLAB_TESTS := tests/course/questions/test_widget.py tests/course/questions/test_kinds.py \
+    tests/course/questions/test_hints.py tests/explorers/test_widgets.py tests/common/test_display.py tests/figures/test_plotting.py
 
 .venv-colab/ready: .ci/colab.txt constraints.txt $(READY)
 	@echo '== Make .venv-colab, with the versions that Colab has =='

@@ -10,8 +10,8 @@ import pytest
 
 from d2lpart.course import build
 from d2lpart.course.committed import complaints, drift
+from d2lpart.course.questions.widget import VIEW
 from d2lpart.course.source import Variant, targets
-from d2lpart.course.widget import VIEW
 
 LESSON = """\
 # %% [markdown]
@@ -20,7 +20,7 @@ LESSON = """\
 # %%
 import os
 from pathlib import Path
-from d2lpart.course.questions import Option, Question
+from d2lpart.course.questions.choices import Option, Question
 
 # %%
 print(Path.cwd().name, os.environ["D2LPART_STATIC"], os.environ["D2LPART_STRICT"])

@@ -8,8 +8,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from d2lpart.course.committed import complaints, drift, strays
+from d2lpart.course.questions.widget import VIEW
 from d2lpart.course.source import Target, derive, targets
-from d2lpart.course.widget import VIEW
 
 LESSON = """\
 # %% [markdown]

@@ -8,7 +8,7 @@ import pytest
 
 from d2lpart.course import catalog, rehearsal
 from d2lpart.course.exercise import Exercise
-from d2lpart.course.feedback import CheckFailed
+from d2lpart.course.questions.feedback import CheckFailed
 
 SOURCE = """\
 # %% [markdown]

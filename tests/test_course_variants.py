@@ -5,8 +5,8 @@ import re
 import pytest
 
 from d2lpart.course import catalog, hint, question
-from d2lpart.course.hints import get_hint
-from d2lpart.course.questions import NumberQuestion
+from d2lpart.course.questions.choices import NumberQuestion
+from d2lpart.course.questions.hints import get_hint
 
 EACH = pytest.mark.parametrize("key", sorted(catalog.variants()))
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from d2lpart.course.exercise import Exercise
-from d2lpart.course.feedback import CheckFailed
+from d2lpart.course.questions.feedback import CheckFailed
 from d2lpart.course.showing import show_call, show_pair, show_value
 from d2lpart.course.verdict import Result
 

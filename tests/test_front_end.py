@@ -51,10 +51,10 @@ SHOW = """async index => {
 
 # A notebook with one question of each kind, all with hints.
 KINDS = [
-    "from d2lpart.course.questions import NumberQuestion, Option, Question\n"
-    "from d2lpart.course.several import Several\n"
-    "from d2lpart.course.ordering import Ordering\n"
-    "from d2lpart.course.placing import Placing\n"
+    "from d2lpart.course.questions.choices import NumberQuestion, Option, Question\n"
+    "from d2lpart.course.questions.choices import Several\n"
+    "from d2lpart.course.questions.arrangements import Ordering\n"
+    "from d2lpart.course.questions.arrangements import Placing\n"
     "two = {'a': Option('one', 'It is 1.'), 'b': Option('two', 'It is 2.')}\n"
     "hints = ('look', 'think', 'count')",
     "Question('99.q1', 'Which?', two, 'b', hints=hints, worked='1 + 1 = 2')",

@@ -23,10 +23,10 @@ from d2lpart.course import (
 )
 from d2lpart.course.exercise import Exercise
 from d2lpart.course.guard import guarded_judge
-from d2lpart.course.hints import Hint, Hints, get_hint, levels
-from d2lpart.course.prediction import Guess, Prediction
 from d2lpart.course.progress.store import hints_seen, record
-from d2lpart.course.questions import BaseQuestion, NumberQuestion
+from d2lpart.course.questions.choices import BaseQuestion, NumberQuestion
+from d2lpart.course.questions.hints import Hint, Hints, get_hint, levels
+from d2lpart.course.questions.prediction import Guess, Prediction
 from d2lpart.course.verdict import Result
 
 LESSONS = (lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06)

@@ -7,7 +7,7 @@ from typing import Any
 
 from d2lpart.course.comparison import difference
 from d2lpart.course.exercise import Exercise
-from d2lpart.course.feedback import Explanation, explain
+from d2lpart.course.questions.feedback import Explanation, explain
 from d2lpart.course.running import NoInput, Outcome, ran_out_of_memory, run, same_outcome
 from d2lpart.course.trials import Trial
 

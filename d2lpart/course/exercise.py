@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from d2lpart.course.feedback import Explanation
+from d2lpart.course.questions.feedback import Explanation
 
 Cases = Callable[[random.Random], Iterable[tuple[Any, ...]]]
 """Yields argument tuples, smallest first; draws the random ones from the generator given."""

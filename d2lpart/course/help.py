@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from d2lpart.course.exercise import Exercise
-from d2lpart.course.feedback import Explanation
-from d2lpart.course.questions import BaseQuestion
+from d2lpart.course.questions.choices import BaseQuestion
+from d2lpart.course.questions.feedback import Explanation
 
 Item = TypeVar("Item", BaseQuestion, Exercise)
 

@@ -5,8 +5,8 @@ from d2lpart.course.help import with_help
 from d2lpart.course.lesson_00_facts import equal, naive, step, uneven, with_hops
 from d2lpart.course.lesson_00_help import HELP
 from d2lpart.course.lesson_00_variants import VARIANTS, microbatches, more_workers
-from d2lpart.course.prediction import Prediction
-from d2lpart.course.questions import BaseQuestion, Option, Question
+from d2lpart.course.questions.choices import BaseQuestion, Option, Question
+from d2lpart.course.questions.prediction import Prediction
 
 __all__ = ["EXERCISES", "PREDICTIONS", "QUESTIONS", "VARIANTS"]
 

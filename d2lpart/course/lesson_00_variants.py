@@ -1,7 +1,7 @@
 """Lesson 00: its number questions for any sizes, and the variants drawn from them."""
 
 from d2lpart.course.lesson_00_facts import naive, step
-from d2lpart.course.questions import NumberQuestion
+from d2lpart.course.questions.choices import NumberQuestion
 
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 PARTS = {5: "fifth", 6: "sixth", 8: "eighth", 10: "tenth"}

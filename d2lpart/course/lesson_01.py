@@ -6,9 +6,8 @@ from d2lpart.course.lesson_01_exercises import ALL
 from d2lpart.course.lesson_01_facts import fewest, longer, seven, small_state, state_gb
 from d2lpart.course.lesson_01_help import EXERCISE_HELP, HELP
 from d2lpart.course.lesson_01_variants import VARIANTS, gpus, in_flight, training
-from d2lpart.course.prediction import Prediction
-from d2lpart.course.questions import BaseQuestion, Option, Question
-from d2lpart.course.several import Several
+from d2lpart.course.questions.choices import BaseQuestion, Option, Question, Several
+from d2lpart.course.questions.prediction import Prediction
 
 __all__ = ["EXERCISES", "PREDICTIONS", "QUESTIONS", "VARIANTS"]
 

@@ -5,7 +5,7 @@ from math import ceil, floor
 
 from d2lpart import build_schedule
 from d2lpart.course.lesson_01_facts import USABLE, fewest, state_gb
-from d2lpart.course.questions import NumberQuestion
+from d2lpart.course.questions.choices import NumberQuestion
 from d2lpart.memory.formulas import ADAM_MIXED
 from d2lpart.schedules.in_flight import peak_held, whole
 

@@ -23,9 +23,8 @@ from d2lpart.course.lesson_02_variants import (
     ring_bytes,
 )
 from d2lpart.course.lesson_05_facts import pass_seconds
-from d2lpart.course.prediction import Prediction
-from d2lpart.course.questions import BaseQuestion, Option, Question
-from d2lpart.course.several import Several
+from d2lpart.course.questions.choices import BaseQuestion, Option, Question, Several
+from d2lpart.course.questions.prediction import Prediction
 
 __all__ = ["EXERCISES", "PREDICTIONS", "QUESTIONS", "VARIANTS"]
 

@@ -2,7 +2,7 @@
 
 from d2lpart.course.lesson_02_facts import decoder_ways, idle
 from d2lpart.course.lesson_02_variants import decoder_barriers, same_cost
-from d2lpart.course.questions import BaseQuestion, Option, Question
+from d2lpart.course.questions.choices import BaseQuestion, Option, Question
 
 COSTS: list[BaseQuestion] = [
     same_cost(thousands=300, each=1200),

@@ -3,7 +3,7 @@
 import random
 
 from d2lpart.course.lesson_02_facts import FLOAT, numbers, parameters
-from d2lpart.course.questions import NumberQuestion
+from d2lpart.course.questions.choices import NumberQuestion
 
 
 def over_the_cut(images: int, layer: str = "pool2") -> NumberQuestion:

@@ -8,9 +8,15 @@ from d2lpart.course.lesson_03_exercises import ALL
 from d2lpart.course.lesson_03_help import HELP
 from d2lpart.course.lesson_03_predictions import PREDICTIONS
 from d2lpart.course.lesson_03_variants import VARIANTS, kilobytes, mean_loss, messages_of
-from d2lpart.course.ordering import Ordering
-from d2lpart.course.questions import BaseQuestion, NumberQuestion, Option, Question, true_or_false
-from d2lpart.course.several import Several
+from d2lpart.course.questions.arrangements import Ordering
+from d2lpart.course.questions.choices import (
+    BaseQuestion,
+    NumberQuestion,
+    Option,
+    Question,
+    Several,
+    true_or_false,
+)
 
 __all__ = ["EXERCISES", "PREDICTIONS", "QUESTIONS", "VARIANTS"]
 

@@ -1,6 +1,6 @@
 """Lesson 03: the prediction at its start."""
 
-from d2lpart.course.prediction import Prediction
+from d2lpart.course.questions.prediction import Prediction
 
 PREDICTIONS = [
     Prediction(

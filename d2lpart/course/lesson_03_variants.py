@@ -5,7 +5,7 @@ import random
 from d2lpart.course import lesson_03_facts as facts
 from d2lpart.course.lesson_03_exercises import microbatch_weights
 from d2lpart.course.lesson_03_messages import bytes_moved
-from d2lpart.course.questions import NumberQuestion
+from d2lpart.course.questions.choices import NumberQuestion
 
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

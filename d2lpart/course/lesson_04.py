@@ -14,9 +14,15 @@ from d2lpart.course.help import with_help
 from d2lpart.course.lesson_04_exercises import ALL
 from d2lpart.course.lesson_04_help import EXERCISE_HELP, HELP
 from d2lpart.course.lesson_04_variants import VARIANTS, dealt, equal_layers, moved
-from d2lpart.course.placing import Placing
-from d2lpart.course.prediction import Prediction
-from d2lpart.course.questions import BaseQuestion, NumberQuestion, Option, Question, true_or_false
+from d2lpart.course.questions.arrangements import Placing
+from d2lpart.course.questions.choices import (
+    BaseQuestion,
+    NumberQuestion,
+    Option,
+    Question,
+    true_or_false,
+)
+from d2lpart.course.questions.prediction import Prediction
 
 __all__ = ["EXERCISES", "PREDICTIONS", "QUESTIONS", "VARIANTS"]
 

@@ -3,7 +3,7 @@
 import random
 
 from d2lpart import Partition, check_placement, partition
-from d2lpart.course.questions import NumberQuestion
+from d2lpart.course.questions.choices import NumberQuestion
 
 
 def dealt(num_layers: int, num_devices: int) -> int:

@@ -8,8 +8,7 @@ from d2lpart.course.lesson_05_facts import naive, sent, slow_link, step
 from d2lpart.course.lesson_05_help import EXERCISE_HELP, HELP
 from d2lpart.course.lesson_05_microbatches import MICROBATCH_QUESTIONS, PREDICTIONS
 from d2lpart.course.lesson_05_variants import VARIANTS, faster, hops, uneven, waiting
-from d2lpart.course.questions import BaseQuestion, Option, Question
-from d2lpart.course.several import Several
+from d2lpart.course.questions.choices import BaseQuestion, Option, Question, Several
 
 __all__ = ["EXERCISES", "PREDICTIONS", "QUESTIONS", "VARIANTS"]
 

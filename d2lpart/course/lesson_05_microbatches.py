@@ -2,8 +2,8 @@
 
 from d2lpart.course.lesson_05_facts import HEAVY, forward, gpipe, with_faster
 from d2lpart.course.lesson_05_variants import pipelined
-from d2lpart.course.prediction import Prediction
-from d2lpart.course.questions import BaseQuestion, Option, Question
+from d2lpart.course.questions.choices import BaseQuestion, Option, Question
+from d2lpart.course.questions.prediction import Prediction
 
 PREDICTIONS = [
     Prediction(

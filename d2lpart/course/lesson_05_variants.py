@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from d2lpart import build_schedule, simulate
 from d2lpart.course.lesson_05_facts import pass_seconds, step
-from d2lpart.course.questions import NumberQuestion
+from d2lpart.course.questions.choices import NumberQuestion
 
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 

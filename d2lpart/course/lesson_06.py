@@ -11,10 +11,9 @@ from d2lpart.course.lesson_06_variants import (
     held_on_rank_0,
     interleaved,
 )
-from d2lpart.course.ordering import Ordering
-from d2lpart.course.prediction import Prediction
-from d2lpart.course.questions import BaseQuestion, Option, Question
-from d2lpart.course.several import Several
+from d2lpart.course.questions.arrangements import Ordering
+from d2lpart.course.questions.choices import BaseQuestion, Option, Question, Several
+from d2lpart.course.questions.prediction import Prediction
 
 __all__ = ["EXERCISES", "PREDICTIONS", "QUESTIONS", "VARIANTS"]
 

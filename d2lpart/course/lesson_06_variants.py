@@ -3,7 +3,7 @@
 import random
 
 from d2lpart.course.lesson_06_facts import held, step
-from d2lpart.course.questions import NumberQuestion
+from d2lpart.course.questions.choices import NumberQuestion
 from d2lpart.schedules.closed_form import bubble_formula
 
 

@@ -20,7 +20,7 @@ from nbformat import NotebookNode
 from d2lpart.course.answers import Answer, answer_of
 from d2lpart.course.catalog import exercise, exercises
 from d2lpart.course.checker import judge
-from d2lpart.course.feedback import CheckFailed
+from d2lpart.course.questions.feedback import CheckFailed
 from d2lpart.course.source import Variant, read_cells, tags, with_solution
 from d2lpart.course.verdict import Result
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from d2lpart.course.exercise import Exercise
-from d2lpart.course.feedback import CheckFailed, inline_html, status_html, strict
+from d2lpart.course.questions.feedback import CheckFailed, inline_html, status_html, strict
 
 KINDS = {
     "right": "the exercise is solved",

@@ -12,7 +12,8 @@
 # %%
 import torch
 from d2lpart import three_ways
-from d2lpart.course import check, hints
+from d2lpart.course import check
+from d2lpart.course.questions import hints
 from d2lpart.models.lenet import NAMES, lenet
 from d2lpart.models.lenet import glyphs
 from d2lpart.splits.tensor_parallel import TensorParallel

@@ -12,7 +12,8 @@ from math import comb
 
 from d2lpart import Partition, build_schedule, check_placement, partition, simulate
 from d2lpart.figures import plotting as draw
-from d2lpart.course import check, hints
+from d2lpart.course import check
+from d2lpart.course.questions import hints
 
 # %% [markdown]
 # ## Exercise 04.1 ● (5 minutes): crossings of a placement

@@ -16,7 +16,8 @@ import math
 import torch
 from d2lpart import Decoder, Link, Pipeline, build_schedule, corpus, simulate
 from d2lpart.figures import plotting as draw
-from d2lpart.course import check, hints
+from d2lpart.course import check
+from d2lpart.course.questions import hints
 
 torch.set_num_threads(1)
 

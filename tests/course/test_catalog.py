@@ -11,11 +11,10 @@ import pytest
 from d2lpart.course import catalog, check, exercise, guard, question
 from d2lpart.course.checker import judge
 from d2lpart.course.exercise import Exercise
-from d2lpart.course.feedback import CheckFailed
-from d2lpart.course.hints import levels
 from d2lpart.course.progress.store import load
-from d2lpart.course.questions import BaseQuestion, NumberQuestion, Option, Question
-from d2lpart.course.several import Several
+from d2lpart.course.questions.choices import BaseQuestion, NumberQuestion, Option, Question, Several
+from d2lpart.course.questions.feedback import CheckFailed
+from d2lpart.course.questions.hints import levels
 
 QUESTIONS = [pytest.param(item, id=item.id) for item in catalog.questions()]
 EXERCISES = [pytest.param(item, id=item.id) for item in catalog.exercises()]

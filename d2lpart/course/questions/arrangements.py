@@ -1,23 +1,34 @@
-"""A question that asks for an order: what comes first, and what may change places.
+"""A question that asks which layer goes to which device.
 
->>> q = Ordering("99.q4", "One step on two ranks: in which order?",
-...     {"a": "1F0", "b": "0B0", "c": "0F0", "d": "1B0"}, answer="cadb",
-...     because={("d", "b"): "The loss is behind stage 1, so its backward comes first."},
-...     explain="Forward through the stages, and back.")
->>> q.check("cabd")
-Not yet. b) 0B0 stands before d) 1B0. The loss is behind stage 1, so its backward comes first.
->>> q.check("c, a, d, b"), q.check("0F0 1F0 1B0 0B0")
-(Right. Forward through the stages, and back., Right. Forward through the stages, and back.)
+>>> q = Placing("99.q5", "Place 4 layers on 2 devices, in groups.", 4, 2,
+...     judge_placement=lambda given: None if given == (0, 0, 1, 1) else "Keep neighbours.",
+...     answer=(0, 0, 1, 1), explain="One crossing.")
+>>> q.check([0, 1, 0, 1])
+Not yet. Keep neighbours.
+>>> q.check("0 0 1 1"), q.check("0011")
+(Right. One crossing., Right. One crossing.)
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from d2lpart.course.feedback import Explanation, Feedback, explain
-from d2lpart.course.questions import BaseQuestion
-from d2lpart.course.reading import letters
+from d2lpart.course.questions.choices import BaseQuestion
+from d2lpart.course.questions.feedback import Explanation, Feedback, explain
+from d2lpart.course.questions.reading import letters
+
+# MERGED """A question that asks for an order: what comes first, and what may change places.
+# MERGED
+# MERGED >>> q = Ordering("99.q4", "One step on two ranks: in which order?",
+# MERGED ...     {"a": "1F0", "b": "0B0", "c": "0F0", "d": "1B0"}, answer="cadb",
+# MERGED ...     because={("d", "b"): "The loss is behind stage 1, so its backward comes first."},
+# MERGED ...     explain="Forward through the stages, and back.")
+# MERGED >>> q.check("cabd")
+# MERGED Not yet. b) 0B0 stands before d) 1B0. The loss is behind stage 1, so its backward comes first.
+# MERGED >>> q.check("c, a, d, b"), q.check("0F0 1F0 1B0 0B0")
+# MERGED (Right. Forward through the stages, and back., Right. Forward through the stages, and back.)
+# MERGED """
 
 
 @dataclass(frozen=True, repr=False)
@@ -109,3 +120,72 @@ class Ordering(BaseQuestion):
         """Return an answer of the right form that gives nothing away."""
         order = "".join(self.items)
         return f'"{order[::-1] if self.judge(order).ok else order}"'
+
+
+@dataclass(frozen=True, repr=False)
+class Placing(BaseQuestion):
+    """A device for each layer.
+
+    judge_placement: takes the placement, one device for each layer, and returns None if it is
+    right, else the sentence that says why not; so several placements may be right, and the
+    package (`check_placement`, `partition`) can be the judge. answer: one that is right.
+    explain: the sentence for a right answer. Raises `ValueError` where the answer is not right.
+    """
+
+    controls = "place"
+    num_layers: int
+    num_devices: int
+    judge_placement: Callable[[tuple[int, ...]], str | None]
+    answer: Sequence[int]
+    explain: Explanation
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self._read(self.answer) is None or self.judge_placement(tuple(self.answer)) is not None:
+            raise ValueError(f"{self.id}: the answer {self.answer!r} is not right by its own rule")
+
+    def judge(self, answer: object) -> Feedback:
+        """Return the feedback to an answer of any type; never raises."""
+        placement = self._read(answer)
+        if placement is None:
+            text = (
+                f"{self.id}: answer with {self.num_layers} device numbers, one for each layer, "
+                f"each from 0 to {self.num_devices - 1}, such as {self.example()}"
+            )
+            return Feedback(self.id, False, text, False)
+        wrong = self.judge_placement(placement)
+        return Feedback(self.id, wrong is None, wrong or explain(self.explain))
+
+    def _read(self, answer: object) -> tuple[int, ...] | None:
+        if isinstance(answer, str):
+            answer = self._numbers(answer)
+        if not isinstance(answer, Iterable):
+            return None
+        try:
+            placement = tuple(int(device) for device in answer)
+        except (TypeError, ValueError, OverflowError):
+            return None
+        fits = all(0 <= device < self.num_devices for device in placement)
+        return placement if fits and len(placement) == self.num_layers else None
+
+    def _numbers(self, text: str) -> list[str]:
+        """Return the numbers in a text; nothing but digits is one number a digit."""
+        if self.num_devices <= 10 and text.strip().isdecimal():
+            return list(text.strip())
+        return re.findall(r"-?\d+", text)
+
+    def lines(self) -> list[str]:
+        """Return what is given, as lines of plain text."""
+        last = self.num_devices - 1
+        return [f"(a device, 0 to {last}, for each of the {self.num_layers} layers)"]
+
+    def folded(self) -> list[tuple[str, Feedback]]:
+        """Return what the static page unfolds."""
+        shown = " ".join(map(str, self.answer))
+        return [
+            ("Show a right placement", Feedback(self.id, True, f"{shown}. {explain(self.explain)}"))
+        ]
+
+    def example(self) -> str:
+        """Return an answer of the right form that gives nothing away."""
+        return f'"{" ".join(["0"] * self.num_layers)}"'

@@ -7,8 +7,8 @@ import types
 import ipywidgets
 import pytest
 
-from d2lpart.course import widget
-from d2lpart.course.questions import NumberQuestion, Option, Question
+from d2lpart.course.questions import widget
+from d2lpart.course.questions.choices import NumberQuestion, Option, Question
 from d2lpart.explorers import widgets
 
 CHOICE = Question(

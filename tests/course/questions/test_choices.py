@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from d2lpart.course import widget
-from d2lpart.course.feedback import CheckFailed
-from d2lpart.course.questions import NumberQuestion, Option, Question, true_or_false
+from d2lpart.course.questions import widget
+from d2lpart.course.questions.choices import NumberQuestion, Option, Question, true_or_false
+from d2lpart.course.questions.feedback import CheckFailed
 from d2lpart.explorers import widgets
 
 CHOICE = Question(

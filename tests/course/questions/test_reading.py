@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2lpart.course.reading import letters, number, one_of
+from d2lpart.course.questions.reading import letters, number, one_of
 
 OPTIONS = {"a": "about 1 s: they take turns", "b": "(n − 1)/n", "c": "Nowhere."}
 TRUTH = {"true": "True", "false": "False"}

@@ -12,9 +12,9 @@ You said 25 %; it is 75.2 %, 50.2 points more. That is the part in which a rank 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from d2lpart.course.feedback import Explanation, Feedback, explain, inline_html
 from d2lpart.course.progress.store import record
-from d2lpart.course.reading import number
+from d2lpart.course.questions.feedback import Explanation, Feedback, explain, inline_html
+from d2lpart.course.questions.reading import number
 
 
 @dataclass(frozen=True)

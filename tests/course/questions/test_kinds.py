@@ -6,11 +6,9 @@ import ipywidgets
 import pytest
 
 from d2lpart import check_placement
-from d2lpart.course import widget
-from d2lpart.course.ordering import Ordering
-from d2lpart.course.placing import Placing
-from d2lpart.course.questions import Option
-from d2lpart.course.several import Several
+from d2lpart.course.questions import widget
+from d2lpart.course.questions.arrangements import Ordering, Placing
+from d2lpart.course.questions.choices import Option, Several
 
 THREE_HINTS = ("Look.", "Look again.", "Look here.")
 SEVERAL = Several(

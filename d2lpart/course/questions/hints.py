@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from d2lpart.course.feedback import Explanation, explain, inline_html
+from d2lpart.course.questions.feedback import Explanation, explain, inline_html
 
 STEPS = 3
 WORKED = STEPS + 1

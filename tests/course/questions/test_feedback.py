@@ -2,7 +2,14 @@
 
 import pytest
 
-from d2lpart.course.feedback import CheckFailed, Feedback, explain, inline_html, status_html, strict
+from d2lpart.course.questions.feedback import (
+    CheckFailed,
+    Feedback,
+    explain,
+    inline_html,
+    status_html,
+    strict,
+)
 
 RIGHT = Feedback("05.q1", True, "It is 3/4.")
 WRONG = Feedback("05.q1", False, "It works `1/4` & waits.")
