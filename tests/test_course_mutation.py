@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from d2lpart.course import catalog, mutation
-from d2lpart.course.exercise import Exercise
+from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.mutants import mutants_of
 from d2lpart.course.mutation import survey
 from d2lpart.course.rehearsal import solutions

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from d2lpart.course import catalog, rehearsal
-from d2lpart.course.exercise import Exercise
+from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.questions.feedback import CheckFailed
 
 SOURCE = """\

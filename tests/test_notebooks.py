@@ -11,10 +11,10 @@ import pytest
 
 from d2lpart.course import catalog
 from d2lpart.course.answers import Answer, answer_of
+from d2lpart.course.checks.verdict import Result
 from d2lpart.course.committed import complaints, drift, strays
 from d2lpart.course.rehearsal import answer_verdicts, stub_failures
 from d2lpart.course.source import Target, Variant, read_cells, sources, tags, targets
-from d2lpart.course.verdict import Result
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sources(ROOT)

@@ -21,13 +21,13 @@ from d2lpart.course import (
     lesson_05,
     lesson_06,
 )
-from d2lpart.course.exercise import Exercise
-from d2lpart.course.guard import guarded_judge
+from d2lpart.course.checks.exercise import Exercise
+from d2lpart.course.checks.guard import guarded_judge
+from d2lpart.course.checks.verdict import Result
 from d2lpart.course.progress.store import hints_seen, record
 from d2lpart.course.questions.choices import BaseQuestion, NumberQuestion
 from d2lpart.course.questions.hints import Hint, Hints, get_hint, levels
 from d2lpart.course.questions.prediction import Guess, Prediction
-from d2lpart.course.verdict import Result
 
 LESSONS = (lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06)
 

@@ -1,6 +1,6 @@
 """Lesson 00: start here; its questions."""
 
-from d2lpart.course.exercise import Exercise
+from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.help import with_help
 from d2lpart.course.lesson_00_facts import equal, naive, step, uneven, with_hops
 from d2lpart.course.lesson_00_help import HELP

@@ -1,6 +1,6 @@
 """Lesson 01: why one device is not enough; its questions and predictions."""
 
-from d2lpart.course.exercise import Exercise
+from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.help import with_help
 from d2lpart.course.lesson_01_exercises import ALL
 from d2lpart.course.lesson_01_facts import fewest, longer, seven, small_state, state_gb

@@ -4,7 +4,7 @@ import math
 import random
 from collections.abc import Iterator
 
-from d2lpart.course.exercise import Exercise, Misconception
+from d2lpart.course.checks.exercise import Exercise, Misconception
 from d2lpart.course.lesson_01_batch import MICROBATCH
 
 BYTES = 16

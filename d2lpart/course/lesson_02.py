@@ -1,7 +1,7 @@
 """Lesson 02: three ways to split; its questions on what is split. Costs have their own file."""
 
 from d2lpart.common.quantities import bytes_text
-from d2lpart.course.exercise import Exercise
+from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.help import with_help
 from d2lpart.course.lesson_02_costs import COSTS
 from d2lpart.course.lesson_02_exercises import ALL

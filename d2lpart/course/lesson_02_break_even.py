@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 
-from d2lpart.course.exercise import Exercise, Misconception
+from d2lpart.course.checks.exercise import Exercise, Misconception
 
 
 def first_batch_for_replicas(parameters: int, cuts: Sequence[int]) -> int:

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 
-from d2lpart.course.exercise import Exercise, Misconception
+from d2lpart.course.checks.exercise import Exercise, Misconception
 from d2lpart.course.lesson_02_break_even import BREAK_EVEN
 from d2lpart.course.lesson_02_inside import SPLIT_TERMS
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from d2lpart.course.exercise import Exercise, Misconception
+from d2lpart.course.checks.exercise import Exercise, Misconception
 
 
 def split_terms(x: Tensor, first: Tensor, bias: Tensor, second: Tensor, ranks: int) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """Lesson 03: splitting a transformer decoder; its questions. Its exercises have their own file."""
 
 from d2lpart.course import lesson_03_facts as facts
-from d2lpart.course.exercise import Exercise
+from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.help import with_help
 from d2lpart.course.lesson_03_exercise_help import EXERCISE_HELP
 from d2lpart.course.lesson_03_exercises import ALL

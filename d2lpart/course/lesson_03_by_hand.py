@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import poisson_nll_loss
 
-from d2lpart.course.comparison import type_words
-from d2lpart.course.exercise import Exercise
+from d2lpart.course.checks.comparison import type_words
+from d2lpart.course.checks.exercise import Exercise, observe
 from d2lpart.course.lesson_03_trials import Shares, Weights, follow, split, two_stages
-from d2lpart.course.observing import observe
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 

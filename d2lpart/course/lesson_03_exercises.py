@@ -7,7 +7,7 @@ Those on messages are in `lesson_03_messages`; the two whose functions have to b
 import random
 from collections.abc import Iterator, Sequence
 
-from d2lpart.course.exercise import Exercise, Misconception
+from d2lpart.course.checks.exercise import Exercise, Misconception
 from d2lpart.course.lesson_03_by_hand import SPLIT_BACKWARD, TIED_STEP
 from d2lpart.course.lesson_03_messages import (
     BACKWARD_MESSAGES,

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator
 
-from d2lpart.course.exercise import Exercise, Misconception
+from d2lpart.course.checks.exercise import Exercise, Misconception
 
 
 def stages_have(p: int) -> str:

@@ -9,7 +9,7 @@ from d2lpart import (
     partition,
     simulate,
 )
-from d2lpart.course.exercise import Exercise
+from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.help import with_help
 from d2lpart.course.lesson_04_exercises import ALL
 from d2lpart.course.lesson_04_help import EXERCISE_HELP, HELP

@@ -7,8 +7,8 @@ from typing import Any
 
 from d2lpart import Partition, partition
 from d2lpart.common.quantities import count
-from d2lpart.course.exercise import Exercise, Misconception
-from d2lpart.course.showing import show_value
+from d2lpart.course.checks.exercise import Exercise, Misconception
+from d2lpart.course.checks.showing import show_value
 
 
 def best_sizes(costs: Sequence[float], num_stages: int) -> list[int]:

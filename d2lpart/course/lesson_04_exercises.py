@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from d2lpart.course.exercise import Exercise, Misconception
+from d2lpart.course.checks.exercise import Exercise, Misconception
 from d2lpart.course.lesson_04_cuts import BEST_SIZES
 from d2lpart.course.lesson_04_fits import FITTING_SIZES
 

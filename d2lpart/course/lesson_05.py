@@ -1,7 +1,7 @@
 """Lesson 05: worker idle time; its questions on a naive step. The rest has its own files."""
 
 from d2lpart import Link
-from d2lpart.course.exercise import Exercise
+from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.help import with_help
 from d2lpart.course.lesson_05_exercises import ALL
 from d2lpart.course.lesson_05_facts import naive, sent, slow_link, step

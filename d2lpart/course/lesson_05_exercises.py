@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 
-from d2lpart.course.exercise import Exercise, Misconception
+from d2lpart.course.checks.exercise import Exercise, Misconception
 from d2lpart.course.lesson_05_links import LEAST_COMPUTE, TRANSFER_TIME
 
 Spans = Sequence[tuple[int, float, float]]

@@ -1,6 +1,6 @@
 """Lesson 06: pipeline parallelism; its questions."""
 
-from d2lpart.course.exercise import Exercise
+from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.help import with_help
 from d2lpart.course.lesson_06_exercises import ALL
 from d2lpart.course.lesson_06_facts import goes_back, held, in_order, step, with_fixed_cost

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from d2lpart import Schedule, ScheduleError, Timeline, build_schedule, simulate, validate
-from d2lpart.course.exercise import Exercise, Misconception, Property
+from d2lpart.course.checks.exercise import Exercise, Misconception, Property
 
 SECONDS = {"F": 1.0, "I": 1.0, "W": 1.0}
 

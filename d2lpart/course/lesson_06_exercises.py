@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator, Sequence
 
 from d2lpart import build_schedule
-from d2lpart.course.exercise import Exercise, Misconception
+from d2lpart.course.checks.exercise import Exercise, Misconception
 from d2lpart.course.lesson_06_challenge import CHALLENGE
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from d2lpart.course.catalog import exercise, exercises
-from d2lpart.course.checker import judge
-from d2lpart.course.child import Say, forked
-from d2lpart.course.exercise import Exercise
+from d2lpart.course.checks.checker import judge
+from d2lpart.course.checks.child import Say, forked
+from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.mutants import Mutant, mutants_of
 from d2lpart.course.mutation_equivalents import EQUIVALENT
 

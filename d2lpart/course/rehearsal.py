@@ -19,10 +19,10 @@ from nbformat import NotebookNode
 
 from d2lpart.course.answers import Answer, answer_of
 from d2lpart.course.catalog import exercise, exercises
-from d2lpart.course.checker import judge
+from d2lpart.course.checks.checker import judge
+from d2lpart.course.checks.verdict import Result
 from d2lpart.course.questions.feedback import CheckFailed
 from d2lpart.course.source import Variant, read_cells, tags, with_solution
-from d2lpart.course.verdict import Result
 
 Namespace = dict[str, Any]
 

@@ -23,8 +23,8 @@ from spread import Spread
 
 from d2lpart.course.build import kernel_environment, notebook_client
 from d2lpart.course.catalog import exercises
-from d2lpart.course.exercise import Exercise
-from d2lpart.course.guard import guarded_judge
+from d2lpart.course.checks.exercise import Exercise
+from d2lpart.course.checks.guard import guarded_judge
 from d2lpart.course.source import Variant
 
 HERE = Path(__file__).parent

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from d2lpart.course import catalog, check, exercise, guard, question
-from d2lpart.course.checker import judge
-from d2lpart.course.exercise import Exercise
+from d2lpart.course import catalog, check, question
+from d2lpart.course.checks import exercise, guard
+from d2lpart.course.checks.checker import judge
+from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.progress.store import load
 from d2lpart.course.questions.choices import BaseQuestion, NumberQuestion, Option, Question, Several
 from d2lpart.course.questions.feedback import CheckFailed
@@ -180,6 +181,6 @@ def test_a_learners_kernel_loads_neither_the_builder_nor_widgets():
     loaded = subprocess.run(
         [sys.executable, "-c", probe], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert "d2lpart.course.checker" in loaded
+    assert "d2lpart.course.checks.checker" in loaded
     tools = {"jupytext", "nbformat", "nbclient", "ipywidgets", "IPython", "hypothesis"}
     assert tools & set(loaded) == set()

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from d2lpart.course.alarm import TimeUp, time_limit
 from d2lpart.course.catalog import exercises
-from d2lpart.course.checker import judge
-from d2lpart.course.exercise import Exercise
+from d2lpart.course.checks.alarm import TimeUp, time_limit
+from d2lpart.course.checks.checker import judge
+from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.grading.child_process import GARBLED, Child, ChildFailed, Limits
 from d2lpart.course.grading.library import Library, make_library
 from d2lpart.course.grading.proxy import Proxy

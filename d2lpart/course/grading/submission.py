@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from d2lpart.course.exercise import Exercise
+from d2lpart.course.checks.exercise import Exercise
 
 MOST_BYTES = 20 * 2**20
 MOST_CODE = 2**19

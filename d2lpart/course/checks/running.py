@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NoReturn, TextIO
 
-from d2lpart.course.alarm import TimeUp, time_is_up
-from d2lpart.course.comparison import difference
+from d2lpart.course.checks.alarm import TimeUp, time_is_up
+from d2lpart.course.checks.comparison import difference
 
 PRINTS_KEPT = 10_000
 """Characters; what a function prints after them is dropped."""

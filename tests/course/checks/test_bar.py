@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from d2lpart.course import bar as module
-from d2lpart.course import guard
-from d2lpart.course.bar import bar_shown
-from d2lpart.course.exercise import Exercise
+from d2lpart.course.checks import bar as module
+from d2lpart.course.checks import guard
+from d2lpart.course.checks.bar import bar_shown
+from d2lpart.course.checks.exercise import Exercise
 
 
 class Terminal(io.StringIO):

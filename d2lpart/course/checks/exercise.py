@@ -1,7 +1,8 @@
-"""An exercise: what is asked, the function that answers it, and the wrong ideas it tells apart.
+"""Trials: the course calls the learner's function, and says in plain values what came.
 
-The wrong ideas are code. A learner's outputs that equal those of a wrong function on every case
-come from that idea, and the answer is the idea's own sentence.
+An examination whose function takes live objects, such as modules or an optimizer, has a trial that
+makes these objects, calls the function, and returns numbers, texts and tensors. A check runs the
+trial here; the grader runs it where the submission is, and judges what comes back.
 """
 
 import random
@@ -10,6 +11,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from d2lpart.course.questions.feedback import Explanation
+
+# MERGED """An exercise: what is asked, the function that answers it, and the wrong ideas it tells apart.
+# MERGED
+# MERGED The wrong ideas are code. A learner's outputs that equal those of a wrong function on every case
+# MERGED come from that idea, and the answer is the idea's own sentence.
+# MERGED """
 
 Cases = Callable[[random.Random], Iterable[tuple[Any, ...]]]
 """Yields argument tuples, smallest first; draws the random ones from the generator given."""
@@ -144,3 +151,17 @@ class Exercise:
         drawn = list(self.cases(random.Random(f"{self.id}:{seed}")))
         first = [self.example] if self.example is not None else []
         return first + drawn
+
+
+Trial = Callable[..., Any]
+"""trial(learner's function, plain arguments...) -> plain values."""
+
+
+def observe(trial: Trial, function: Callable[..., Any], *args: Any) -> Any:
+    """Run a trial of the function: here, or by the function's own `run_trial` where it has one.
+
+    >>> observe(lambda function, n: [function(k) for k in range(n)], abs, 3)
+    [0, 1, 2]
+    """
+    elsewhere = getattr(function, "run_trial", None)
+    return elsewhere(trial, *args) if elsewhere else trial(function, *args)

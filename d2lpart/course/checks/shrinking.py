@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from d2lpart.course.exercise import Exercise
-from d2lpart.course.running import run
-from d2lpart.course.showing import show_call
-from d2lpart.course.trials import Trial, Watch, tried
+from d2lpart.course.checks.exercise import Exercise
+from d2lpart.course.checks.running import run
+from d2lpart.course.checks.showing import show_call
+from d2lpart.course.checks.trials import Trial, Watch, tried
 
 SHRINKS = 60
 """Smaller cases that are tried, and the seconds that they may take."""

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from d2lpart.course.comparison import Difference, difference, type_words
-from d2lpart.course.exercise import Exercise
-from d2lpart.course.running import Outcome, ran_out_of_memory, run
-from d2lpart.course.showing import LONGEST_SENTENCE, cut, show_call
+from d2lpart.course.checks.comparison import Difference, difference, type_words
+from d2lpart.course.checks.exercise import Exercise
+from d2lpart.course.checks.running import Outcome, ran_out_of_memory, run
+from d2lpart.course.checks.showing import LONGEST_SENTENCE, cut, show_call
 
 Watch = Callable[[str, int, int], None]
 """Is told each call before it is made: its text, the cases done, and all cases (0: not known)."""

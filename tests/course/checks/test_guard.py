@@ -11,12 +11,12 @@ import time
 import pytest
 import torch
 
-from d2lpart.course.alarm import TimeUp, time_limit
-from d2lpart.course.checker import judge
-from d2lpart.course.child import ChildFault, can_fork, forked
-from d2lpart.course.exercise import Exercise
-from d2lpart.course.guard import guarded_judge
-from d2lpart.course.trials import HUGE
+from d2lpart.course.checks.alarm import TimeUp, time_limit
+from d2lpart.course.checks.checker import judge
+from d2lpart.course.checks.child import ChildFault, can_fork, forked
+from d2lpart.course.checks.exercise import Exercise
+from d2lpart.course.checks.guard import guarded_judge
+from d2lpart.course.checks.trials import HUGE
 from d2lpart.machine.hardware import threads
 
 FORKS = [pytest.param(True, id="child"), pytest.param(False, id="here")]

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from d2lpart import simulate
-from d2lpart.course.checker import judge
-from d2lpart.course.exercise import Exercise, Misconception
+from d2lpart.course.checks.checker import judge
+from d2lpart.course.checks.exercise import Exercise, Misconception
 
 
 def idle_fraction(p: int, m: int) -> float:

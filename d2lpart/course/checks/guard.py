@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from d2lpart.course.alarm import TimeUp, time_limit
-from d2lpart.course.bar import Show, bar_shown
-from d2lpart.course.checker import judge
-from d2lpart.course.child import ROOM, Say, can_fork, forked
-from d2lpart.course.exercise import Exercise
-from d2lpart.course.running import inline
-from d2lpart.course.verdict import RUNS, Result
+from d2lpart.course.checks.alarm import TimeUp, time_limit
+from d2lpart.course.checks.bar import Show, bar_shown
+from d2lpart.course.checks.checker import judge
+from d2lpart.course.checks.child import ROOM, Say, can_fork, forked
+from d2lpart.course.checks.exercise import Exercise
+from d2lpart.course.checks.running import inline
+from d2lpart.course.checks.verdict import RUNS, Result
 
 LIMIT = 5.0
 """Seconds that a check lasts at most, where its exercise names no others."""

@@ -5,11 +5,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from d2lpart.course.comparison import difference
-from d2lpart.course.exercise import Exercise
+from d2lpart.course.checks.comparison import difference
+from d2lpart.course.checks.exercise import Exercise
+from d2lpart.course.checks.running import NoInput, Outcome, ran_out_of_memory, run, same_outcome
+from d2lpart.course.checks.trials import Trial
 from d2lpart.course.questions.feedback import Explanation, explain
-from d2lpart.course.running import NoInput, Outcome, ran_out_of_memory, run, same_outcome
-from d2lpart.course.trials import Trial
 
 Idea = tuple[Callable[..., Any], Explanation]
 """A wrong function and its sentence."""

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from d2lpart.course.exercise import Exercise
+from d2lpart.course.checks.exercise import Exercise
+from d2lpart.course.checks.showing import show_call, show_pair, show_value
+from d2lpart.course.checks.verdict import Result
 from d2lpart.course.questions.feedback import CheckFailed
-from d2lpart.course.showing import show_call, show_pair, show_value
-from d2lpart.course.verdict import Result
 
 
 def twice(n: int) -> int:

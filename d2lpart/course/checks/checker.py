@@ -6,10 +6,10 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from d2lpart.course.diagnosis import diagnose, idea_behind, raised, same_function
-from d2lpart.course.exercise import Exercise
-from d2lpart.course.running import learner_line, run
-from d2lpart.course.showing import (
+from d2lpart.course.checks.diagnosis import diagnose, idea_behind, raised, same_function
+from d2lpart.course.checks.exercise import Exercise
+from d2lpart.course.checks.running import learner_line, run
+from d2lpart.course.checks.showing import (
     LONGEST,
     LONGEST_SENTENCE,
     cut,
@@ -18,9 +18,9 @@ from d2lpart.course.showing import (
     show_pair,
     show_value,
 )
-from d2lpart.course.shrinking import shrunk, size
-from d2lpart.course.trials import Trial, Watch, drawn, run_cases
-from d2lpart.course.verdict import RIGHT_KIND, RUNS, Layer, Result
+from d2lpart.course.checks.shrinking import shrunk, size
+from d2lpart.course.checks.trials import Trial, Watch, drawn, run_cases
+from d2lpart.course.checks.verdict import RIGHT_KIND, RUNS, Layer, Result
 
 
 def judge(

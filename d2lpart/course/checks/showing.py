@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from d2lpart.course.exercise import Exercise
+from d2lpart.course.checks.exercise import Exercise
 
 LONGEST = 300
 """Characters of a value that are shown."""

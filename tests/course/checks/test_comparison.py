@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from d2lpart import Action
-from d2lpart.course.comparison import difference, type_words
+from d2lpart.course.checks.comparison import difference, type_words
 
 NAN = math.nan
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from d2lpart.course.running import run, same_outcome
+from d2lpart.course.checks.running import run, same_outcome
 
 
 def call(text: str, name: str = "f"):
