@@ -92,8 +92,8 @@ lab: $(READY)
 	    --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_ARGS)
 
 notebooks: $(READY)
-	$(VENV_PYTHON) -m d2lpart.course.build
-	$(VENV_PYTHON) -m d2lpart.course.cover
+	$(VENV_PYTHON) -m d2lpart.course.notebooks.build
+	$(VENV_PYTHON) -m d2lpart.course.notebooks.build
 
 # The peers stand in an environment of their own, which sees all that is in .venv.
 BENCH_PYTHON := .venv-bench/bin/python

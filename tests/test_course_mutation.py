@@ -8,7 +8,7 @@ from d2lpart.course import catalog, mutation
 from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.mutants import mutants_of
 from d2lpart.course.mutation import survey
-from d2lpart.course.rehearsal import solutions
+from d2lpart.course.notebooks.rehearsal import solutions
 
 
 def steps(loads, count):

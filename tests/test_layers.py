@@ -400,7 +400,9 @@ def test_odd_imports_are_seen() -> None:
 def test_the_root_may_import_what_computes_and_no_more() -> None:
     assert against_the_order(ROOT, "from d2lpart.figures.plotting import plot") == []
     assert against_the_order(ROOT, "from d2lpart.course import check") == ["course"]
-    assert against_the_order("course.build", "import d2lpart, d2lpart.course.source") == []
+    assert (
+        against_the_order("course.build", "import d2lpart, d2lpart.course.notebooks.source") == []
+    )
 
 
 def test_lengths_leave_the_docstring_out() -> None:

@@ -10,11 +10,19 @@ import nbformat
 import pytest
 
 from d2lpart.course import catalog
-from d2lpart.course.answers import Answer, answer_of
 from d2lpart.course.checks.verdict import Result
-from d2lpart.course.committed import complaints, drift, strays
-from d2lpart.course.rehearsal import answer_verdicts, stub_failures
-from d2lpart.course.source import Target, Variant, read_cells, sources, tags, targets
+from d2lpart.course.notebooks.committed import complaints, drift, strays
+from d2lpart.course.notebooks.rehearsal import answer_verdicts, stub_failures
+from d2lpart.course.notebooks.source import (
+    Answer,
+    Target,
+    Variant,
+    answer_of,
+    read_cells,
+    sources,
+    tags,
+    targets,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sources(ROOT)

@@ -21,11 +21,11 @@ from nbformat import NotebookNode
 from report import Row, Table
 from spread import Spread
 
-from d2lpart.course.build import kernel_environment, notebook_client
 from d2lpart.course.catalog import exercises
 from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.checks.guard import guarded_judge
-from d2lpart.course.source import Variant
+from d2lpart.course.notebooks.build import kernel_environment, notebook_client
+from d2lpart.course.notebooks.source import Variant
 
 HERE = Path(__file__).parent
 NOTEBOOKS = HERE.parents[1] / "notebooks"

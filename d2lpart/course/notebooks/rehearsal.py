@@ -2,7 +2,7 @@
 
 It is the fast way to try an exercise while writing it:
 
-    python -m d2lpart.course.rehearsal exercises/src/05_idle.py
+    python -m d2lpart.course.notebooks.rehearsal exercises/src/05_idle.py
 """
 
 import contextlib
@@ -17,12 +17,18 @@ from typing import Any
 
 from nbformat import NotebookNode
 
-from d2lpart.course.answers import Answer, answer_of
 from d2lpart.course.catalog import exercise, exercises
 from d2lpart.course.checks.checker import judge
 from d2lpart.course.checks.verdict import Result
+from d2lpart.course.notebooks.source import (
+    Answer,
+    Variant,
+    answer_of,
+    read_cells,
+    tags,
+    with_solution,
+)
 from d2lpart.course.questions.feedback import CheckFailed
-from d2lpart.course.source import Variant, read_cells, tags, with_solution
 
 Namespace = dict[str, Any]
 

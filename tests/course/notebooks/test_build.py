@@ -8,10 +8,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from d2lpart.course import build
-from d2lpart.course.committed import complaints, drift
+from d2lpart.course.notebooks import build
+from d2lpart.course.notebooks.committed import complaints, drift
+from d2lpart.course.notebooks.source import Variant, targets
 from d2lpart.course.questions.widget import VIEW
-from d2lpart.course.source import Variant, targets
 
 LESSON = """\
 # %% [markdown]

@@ -1,7 +1,6 @@
-"""Builds the notebooks from their sources: `python -m d2lpart.course.build [--check] [SOURCE …]`.
+"""The picture on the README's front: the same work without overlap, and in the 1F1B order.
 
-A notebook is written in one piece, after all its cells have run; a cell that fails, or that writes
-to stderr, stops the build and leaves the old notebook as it was. Equal sources give equal cells.
+`python -m d2lpart.course.notebooks.build` draws it anew.
 """
 
 import argparse
@@ -19,9 +18,25 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 
 import d2lpart
-from d2lpart.course.committed import complaints, drift, strays
-from d2lpart.course.source import METADATA, SourceError, Target, Variant, derive, sources, targets
+from d2lpart import build_schedule, simulate
+from d2lpart.course.notebooks.committed import complaints, drift, strays
+from d2lpart.course.notebooks.source import (
+    METADATA,
+    SourceError,
+    Target,
+    Variant,
+    derive,
+    sources,
+    targets,
+)
 from d2lpart.explorers.widgets import VIEW
+from d2lpart.timelines.timeline import Comparison
+
+# MERGED """Builds the notebooks from their sources: `python -m d2lpart.course.notebooks.build [--check] [SOURCE …]`.
+# MERGED
+# MERGED A notebook is written in one piece, after all its cells have run; a cell that fails, or that writes
+# MERGED to stderr, stops the build and leaves the old notebook as it was. Equal sources give equal cells.
+# MERGED """
 
 CELL_SECONDS = 120
 """A cell that runs longer than this fails the build."""
@@ -139,7 +154,9 @@ def _build_all(paths: Sequence[Path], root: Path) -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m d2lpart.course.build", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m d2lpart.course.notebooks.build", description=__doc__
+    )
     parser.add_argument("sources", nargs="*", type=Path, help="all of the course if none is given")
     parser.add_argument("--check", action="store_true", help="build nothing; fail on any drift")
     options = parser.parse_args(arguments)
@@ -159,3 +176,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+PICTURE = Path("notebooks/figures/readme.png")
+
+
+def cover_comparison() -> Comparison:
+    """Return the two timelines: 4 ranks, 8 micro-batches, a backward twice as long as a forward."""
+    naive, one_f_one_b = (build_schedule(name, 4, 8) for name in ("naive", "1f1b"))
+    durations = {"F": 1.0, "B": 2.0}
+    return simulate(naive, durations).compare(simulate(one_f_one_b, durations))
+
+
+if __name__ == "__main__":
+    PICTURE.parent.mkdir(exist_ok=True)
+    cover_comparison().plot().savefig(PICTURE, dpi=110, metadata={"Software": None})
+    print(PICTURE)

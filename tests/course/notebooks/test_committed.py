@@ -7,9 +7,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from d2lpart.course.committed import complaints, drift, strays
+from d2lpart.course.notebooks.committed import complaints, drift, strays
+from d2lpart.course.notebooks.source import Target, derive, targets
 from d2lpart.course.questions.widget import VIEW
-from d2lpart.course.source import Target, derive, targets
 
 LESSON = """\
 # %% [markdown]
@@ -117,7 +117,7 @@ def shown(text: str, kind: str = "text/plain"):
     return new_output("execute_result", data={kind: text})
 
 
-HERE = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize(

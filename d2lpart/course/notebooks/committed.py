@@ -7,8 +7,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from d2lpart.course.bootstrap import without_address
-from d2lpart.course.source import Target, derive, sources, targets
+from d2lpart.course.notebooks.bootstrap import without_address
+from d2lpart.course.notebooks.source import Target, derive, sources, targets
 from d2lpart.explorers.widgets import VIEW
 
 MEND = "run `make notebooks` and commit what it changes"

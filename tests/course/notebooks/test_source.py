@@ -5,11 +5,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from d2lpart.course.answers import Answer, answer_of
-from d2lpart.course.source import (
+from d2lpart.course.notebooks.source import (
+    Answer,
     SourceError,
     Target,
     Variant,
+    answer_of,
     derive,
     read_cells,
     sources,

@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from d2lpart.course.bootstrap import badge, bootstrap_source, repository_address, without_address
+from d2lpart.course.notebooks.bootstrap import (
+    badge,
+    bootstrap_source,
+    repository_address,
+    without_address,
+)
 
 ADDRESS = "https://github.com/someone/d2lpart"
 

@@ -1,12 +1,11 @@
-"""A notebook's source, and the cells of each notebook that is made from it.
+"""Wrong and right answers kept in a source beside the exercise they belong to.
 
-A source is a py:percent text, `notebooks/src/NN_name.py` or `exercises/src/NN_name.py`. A lesson
-becomes one notebook; exercises become two: stubs, where the code between `### BEGIN SOLUTION` and
-`### END SOLUTION` is taken out, and solutions. Three tags say where a cell goes:
-
-- `solution-only`: into the solutions only;
-- `wrong-answer`: into no notebook; the tests run it and require the hint it names;
-- `right-answer`: into no notebook; the tests run it and require that it is accepted.
+# %% tags=["wrong-answer"]
+# EXERCISE: 05.1
+# MISCONCEPTION: divides by the ideal time instead of the whole
+# EXPECT: the whole step
+def idle_fraction(p, m):
+    return (p - 1) / m
 """
 
 import hashlib
@@ -19,7 +18,18 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-from d2lpart.course.bootstrap import badge, bootstrap_source, repository_address
+from d2lpart.course.notebooks.bootstrap import badge, bootstrap_source, repository_address
+
+# MERGED """A notebook's source, and the cells of each notebook that is made from it.
+# MERGED
+# MERGED A source is a py:percent text, `notebooks/src/NN_name.py` or `exercises/src/NN_name.py`. A lesson
+# MERGED becomes one notebook; exercises become two: stubs, where the code between `### BEGIN SOLUTION` and
+# MERGED `### END SOLUTION` is taken out, and solutions. Three tags say where a cell goes:
+# MERGED
+# MERGED - `solution-only`: into the solutions only;
+# MERGED - `wrong-answer`: into no notebook; the tests run it and require the hint it names;
+# MERGED - `right-answer`: into no notebook; the tests run it and require that it is accepted.
+# MERGED """
 
 SOLUTION = re.compile(
     r"^(?P<indent>[ \t]*)### BEGIN SOLUTION[^\n]*\n(?P<body>.*?)\n?^[ \t]*### END SOLUTION[^\n]*$",
@@ -154,3 +164,44 @@ def _bootstrap_cell(source: Path, address: str) -> NotebookNode:
 
 def _cell_id(source: Path, position: str) -> str:
     return hashlib.sha256(f"{source.stem}:{position}".encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer to an exercise, right or wrong.
+
+    expect: a phrase of the verdict it must get; misconception: the idea it rests on. Both are empty
+    for a right answer. code: the cell's code, which defines the exercise's function.
+    """
+
+    exercise: str
+    right: bool
+    expect: str
+    misconception: str
+    code: str
+
+    @property
+    def title(self) -> str:
+        """What the answer is, in one line."""
+        return f"{self.exercise}, {'a right answer' if self.right else self.misconception}"
+
+    def agrees_with(self, ok: bool, verdict: str) -> bool:
+        """Tell whether it got what it must get: acceptance, or a refusal with its phrase."""
+        return ok if self.right else not ok and self.expect in verdict
+
+
+def answer_of(cell: NotebookNode, source: Path) -> Answer | None:
+    """Return the answer a cell holds; None where it is another sort of cell.
+
+    Raises `SourceError` where a line that says what the answer is for is missing.
+    """
+    found = [tag for tag in tags(cell) if tag in ANSWER_TAGS]
+    if not found:
+        return None
+    right = found == ["right-answer"]
+    wanted = ["EXERCISE"] if right else ["EXERCISE", "MISCONCEPTION", "EXPECT"]
+    fields = dict(re.findall(r"^# (EXERCISE|MISCONCEPTION|EXPECT): *(.+?) *$", cell.source, re.M))
+    if missing := [name for name in wanted if name not in fields]:
+        raise SourceError(f"{source}: the {found[0]} cell has no line '# {missing[0]}: …'")
+    expect, idea = fields.get("EXPECT", ""), fields.get("MISCONCEPTION", "")
+    return Answer(fields["EXERCISE"], right, expect, idea, cell.source)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from d2lpart.course import catalog, rehearsal
+from d2lpart.course import catalog
 from d2lpart.course.checks.exercise import Exercise
+from d2lpart.course.notebooks import rehearsal
 from d2lpart.course.questions.feedback import CheckFailed
 
 SOURCE = """\
