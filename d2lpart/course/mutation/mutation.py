@@ -1,7 +1,7 @@
 """Tests the checks: each mutant of a reference must fail its check, or be explained.
 
-    python -m d2lpart.course.mutation            # all exercises
-    python -m d2lpart.course.mutation 05.1 05.2
+    python -m d2lpart.course.mutation.mutation            # all exercises
+    python -m d2lpart.course.mutation.mutation 05.1 05.2
 
 A mutant that a check takes for right has survived. Either the check's cases are too weak, or the
 mutant is right as well; then `mutation_equivalents` says why.
@@ -16,8 +16,37 @@ from d2lpart.course.catalog import exercise, exercises
 from d2lpart.course.checks.checker import judge
 from d2lpart.course.checks.child import Say, forked
 from d2lpart.course.checks.exercise import Exercise
-from d2lpart.course.mutants import Mutant, mutants_of
-from d2lpart.course.mutation_equivalents import EQUIVALENT
+from d2lpart.course.mutation.mutants import Mutant, mutants_of
+
+# MERGED """Mutants of references that are right as well, each with the reason; see `mutation`."""
+
+EQUIVALENT: dict[str, dict[str, str]] = {
+    "02.1": {
+        "if parts - {0, 1}: -> if {0, 1} - parts:": (
+            "parts of layers are neither 0 nor 1, so both differences are empty, or neither is"
+        ),
+    },
+    "01.3": {
+        "held = min(batch // size, ahead) -> held = min(ahead, batch // size)": (
+            "min does not mind the order"
+        ),
+    },
+    "06.2": {
+        "most = max(most, held) -> most = max(held, most)": "max does not mind the order",
+    },
+    "06.3": {
+        "stages = [list(range(s * each, (s + 1) * each)) for s in range(p * v)] -> "
+        "stages = [list(range(s * each, (s + 1) * each)) for s in range(p * v + 1)]": (
+            "the stage too many is looked up by no rank"
+        ),
+    },
+    "06.4": {
+        "for k in range(r + 1 - p, m + r): -> for k in range(r + 1 - p, m + r + 1):": (
+            "behind the last W a turn more has nothing to do"
+        ),
+    },
+}
+
 
 EACH = 2.0
 """How long a single mutant may take, in a child of its own."""

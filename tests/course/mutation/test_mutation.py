@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from d2lpart.course import catalog, mutation
+from d2lpart.course import catalog
 from d2lpart.course.checks.exercise import Exercise
-from d2lpart.course.mutants import mutants_of
-from d2lpart.course.mutation import survey
+from d2lpart.course.mutation import mutation
+from d2lpart.course.mutation.mutants import mutants_of
+from d2lpart.course.mutation.mutation import survey
 from d2lpart.course.notebooks.rehearsal import solutions
 
 
@@ -88,7 +89,7 @@ def test_no_mutant_survives_unexplained(one):
     assert not found.stale, str(found)
 
 
-SOURCES = sorted(Path(__file__).parents[1].glob("exercises/src/*.py"))
+SOURCES = sorted(Path(__file__).parents[3].glob("exercises/src/*.py"))
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
