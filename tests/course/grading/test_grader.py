@@ -10,11 +10,11 @@ import pytest
 from d2lpart.commands.cli import main
 from d2lpart.course.grading import grader
 from d2lpart.course.grading.child_process import Child, Limits
+from d2lpart.course.grading.command import as_csv, plain
 from d2lpart.course.grading.grader import NOTEBOOKS, Order, grade_one
 from d2lpart.course.grading.library import make_library
 from d2lpart.course.grading.plain_values import encode
 from d2lpart.course.grading.submission import given_cells
-from d2lpart.course.grading.table import as_csv, plain
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no process groups on this system")
 
