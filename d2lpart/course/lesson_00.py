@@ -1,10 +1,10 @@
 """Lesson 00: start here; its questions."""
 
 from d2lpart.course.checks.exercise import Exercise
-from d2lpart.course.help import with_help
 from d2lpart.course.lesson_00_facts import equal, naive, step, uneven, with_hops
 from d2lpart.course.lesson_00_help import HELP
 from d2lpart.course.lesson_00_variants import VARIANTS, microbatches, more_workers
+from d2lpart.course.lessons.help_table import with_help
 from d2lpart.course.questions.choices import BaseQuestion, Option, Question
 from d2lpart.course.questions.prediction import Prediction
 

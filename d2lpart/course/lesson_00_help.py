@@ -1,7 +1,7 @@
 """Lesson 00: hints to its questions, and worked examples with other numbers."""
 
-from d2lpart.course.help import Help
 from d2lpart.course.lesson_00_facts import naive, step, with_hops
+from d2lpart.course.lessons.help_table import Help
 
 HELP: dict[str, Help] = {
     "00.q1": Help(

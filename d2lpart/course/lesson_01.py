@@ -1,11 +1,11 @@
 """Lesson 01: why one device is not enough; its questions and predictions."""
 
 from d2lpart.course.checks.exercise import Exercise
-from d2lpart.course.help import with_help
 from d2lpart.course.lesson_01_exercises import ALL
 from d2lpart.course.lesson_01_facts import fewest, longer, seven, small_state, state_gb
 from d2lpart.course.lesson_01_help import EXERCISE_HELP, HELP
 from d2lpart.course.lesson_01_variants import VARIANTS, gpus, in_flight, training
+from d2lpart.course.lessons.help_table import with_help
 from d2lpart.course.questions.choices import BaseQuestion, Option, Question, Several
 from d2lpart.course.questions.prediction import Prediction
 

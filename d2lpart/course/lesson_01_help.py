@@ -1,7 +1,7 @@
 """Lesson 01: why one device is not enough; hints, and worked examples with other numbers."""
 
-from d2lpart.course.help import Help
 from d2lpart.course.lesson_01_facts import fewest, longer, seven, small_state, state_gb
+from d2lpart.course.lessons.help_table import Help
 
 HELP: dict[str, Help] = {
     "01.q1": Help(

@@ -2,7 +2,6 @@
 
 from d2lpart.common.quantities import bytes_text
 from d2lpart.course.checks.exercise import Exercise
-from d2lpart.course.help import with_help
 from d2lpart.course.lesson_02_costs import COSTS
 from d2lpart.course.lesson_02_exercises import ALL
 from d2lpart.course.lesson_02_facts import (
@@ -23,6 +22,7 @@ from d2lpart.course.lesson_02_variants import (
     ring_bytes,
 )
 from d2lpart.course.lesson_05_facts import pass_seconds
+from d2lpart.course.lessons.help_table import with_help
 from d2lpart.course.questions.choices import BaseQuestion, Option, Question, Several
 from d2lpart.course.questions.prediction import Prediction
 

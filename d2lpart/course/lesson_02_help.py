@@ -1,7 +1,6 @@
 """Lesson 02: hints to its questions and exercises, and worked examples with other numbers."""
 
 from d2lpart.common.quantities import bytes_text
-from d2lpart.course.help import Help
 from d2lpart.course.lesson_02_facts import (
     FLOAT,
     POOL2,
@@ -14,6 +13,7 @@ from d2lpart.course.lesson_02_facts import (
     replicas,
     share,
 )
+from d2lpart.course.lessons.help_table import Help
 
 HELP: dict[str, Help] = {
     "02.q1": Help(

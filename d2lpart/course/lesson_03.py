@@ -2,12 +2,12 @@
 
 from d2lpart.course import lesson_03_facts as facts
 from d2lpart.course.checks.exercise import Exercise
-from d2lpart.course.help import with_help
 from d2lpart.course.lesson_03_exercise_help import EXERCISE_HELP
 from d2lpart.course.lesson_03_exercises import ALL
 from d2lpart.course.lesson_03_help import HELP
 from d2lpart.course.lesson_03_predictions import PREDICTIONS
 from d2lpart.course.lesson_03_variants import VARIANTS, kilobytes, mean_loss, messages_of
+from d2lpart.course.lessons.help_table import with_help
 from d2lpart.course.questions.arrangements import Ordering
 from d2lpart.course.questions.choices import (
     BaseQuestion,

@@ -1,6 +1,6 @@
 """Lesson 03: hints to its exercises, and worked examples of other problems."""
 
-from d2lpart.course.help import Help
+from d2lpart.course.lessons.help_table import Help
 
 EXERCISE_HELP: dict[str, Help] = {
     "03.1": Help(

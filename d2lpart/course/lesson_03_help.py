@@ -1,7 +1,7 @@
 """Lesson 03: hints to its questions, and worked examples with other numbers."""
 
 from d2lpart.course import lesson_03_facts as facts
-from d2lpart.course.help import Help
+from d2lpart.course.lessons.help_table import Help
 
 
 def _three_stages_two_back() -> str:

@@ -10,10 +10,10 @@ from d2lpart import (
     simulate,
 )
 from d2lpart.course.checks.exercise import Exercise
-from d2lpart.course.help import with_help
 from d2lpart.course.lesson_04_exercises import ALL
 from d2lpart.course.lesson_04_help import EXERCISE_HELP, HELP
 from d2lpart.course.lesson_04_variants import VARIANTS, dealt, equal_layers, moved
+from d2lpart.course.lessons.help_table import with_help
 from d2lpart.course.questions.arrangements import Placing
 from d2lpart.course.questions.choices import (
     BaseQuestion,

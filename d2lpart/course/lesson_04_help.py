@@ -1,8 +1,8 @@
 """Lesson 04: hints to its questions and exercises, and worked examples with other numbers."""
 
 from d2lpart import Partition, build_schedule, partition, simulate
-from d2lpart.course.help import Help
 from d2lpart.course.lesson_04_variants import dealt
+from d2lpart.course.lessons.help_table import Help
 
 
 def _naive(loads: list[int]) -> float:

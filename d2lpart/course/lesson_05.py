@@ -2,12 +2,12 @@
 
 from d2lpart import Link
 from d2lpart.course.checks.exercise import Exercise
-from d2lpart.course.help import with_help
 from d2lpart.course.lesson_05_exercises import ALL
 from d2lpart.course.lesson_05_facts import naive, sent, slow_link, step
 from d2lpart.course.lesson_05_help import EXERCISE_HELP, HELP
 from d2lpart.course.lesson_05_microbatches import MICROBATCH_QUESTIONS, PREDICTIONS
 from d2lpart.course.lesson_05_variants import VARIANTS, faster, hops, uneven, waiting
+from d2lpart.course.lessons.help_table import with_help
 from d2lpart.course.questions.choices import BaseQuestion, Option, Question, Several
 
 __all__ = ["EXERCISES", "PREDICTIONS", "QUESTIONS", "VARIANTS"]

@@ -1,7 +1,7 @@
 """Lesson 05: worker idle time; hints to its questions, and worked examples with other numbers."""
 
-from d2lpart.course.help import Help
 from d2lpart.course.lesson_05_facts import gpipe, naive, pass_seconds, sent, slow_link, step
+from d2lpart.course.lessons.help_table import Help
 
 HELP: dict[str, Help] = {
     "05.q1": Help(

@@ -1,7 +1,6 @@
 """Lesson 06: pipeline parallelism; its questions."""
 
 from d2lpart.course.checks.exercise import Exercise
-from d2lpart.course.help import with_help
 from d2lpart.course.lesson_06_exercises import ALL
 from d2lpart.course.lesson_06_facts import goes_back, held, in_order, step, with_fixed_cost
 from d2lpart.course.lesson_06_help import EXERCISE_HELP, HELP
@@ -11,6 +10,7 @@ from d2lpart.course.lesson_06_variants import (
     held_on_rank_0,
     interleaved,
 )
+from d2lpart.course.lessons.help_table import with_help
 from d2lpart.course.questions.arrangements import Ordering
 from d2lpart.course.questions.choices import BaseQuestion, Option, Question, Several
 from d2lpart.course.questions.prediction import Prediction

@@ -1,7 +1,7 @@
 """Lesson 06: hints to its questions and exercises, and worked examples with other numbers."""
 
-from d2lpart.course.help import Help
 from d2lpart.course.lesson_06_facts import held, in_order, step, with_fixed_cost
+from d2lpart.course.lessons.help_table import Help
 from d2lpart.schedules.closed_form import bubble_formula
 
 HELP: dict[str, Help] = {
