@@ -1,12 +1,13 @@
 """The direction of the imports, the size of modules and functions, and that all is documented.
 
-The modules stand in one order, and each imports only what stands before it. So the modules that
-compute orders and times know neither torch nor figures, and any of them can be read on its own.
+The rooms stand in one order, and each imports only what stands before it. So the rooms that compute
+orders and times know neither torch nor figures, and any of them can be read on its own.
 """
 
 import ast
 import graphlib
 import importlib
+import re
 import subprocess
 import sys
 import types
@@ -19,139 +20,57 @@ PACKAGE = Path(__file__).parents[1] / "d2lpart"
 
 ROOT = "d2lpart"
 
-# These compute with the standard library alone.
-PURE = (
-    "files",
-    "given",
-    "allocator",
-    "quantities",
-    "palette",
-    "display",
-    "ledger",
-    "failures",
-    "schedule",
-    "validation",
-    "held",
-    "orders_1f1b",
-    "orders_zero_bubble",
-    "orders",
-    "program",
-    "torch_csv",
-    "span",
-    "columns",
-    "occupancy",
-    "explain",
-    "causes",
-    "trace",
-    "timeline",
-    "step_result",
-    "wires",
-    "simulator",
-    "repeats",
-    "closed_form",
-    "bubble_table",
-    "amounts",
-    "packing",
-    "sweep",
-    "evenness",
-    "optimum",
-    "stage_memory",
-    "partition_problem",
-    "partitioning",
-    "layer_cost",
-    "forecasting",
-    "memory_formulas",
-    "memory_forecast",
-    "placement",
-    "svg",
-    "report_schedule",
-    "report_partition",
-    "report_split",
-    "recognition",
-    "standings",
-    "building",
-)
-
-# These may import torch as well. The root's public names come before the course that uses them.
-ORDER = (
-    *PURE,
-    "hardware",
-    "checkup",
-    "doctor",
-    "saved",
-    "layer_parts",
-    "footprint",
-    "account",
-    "optimizer_state",
-    "randomness",
-    "generation",
-    "decoder",
-    "models_padding",
-    "models_hf",
+# The rooms, each a folder with one concept. A room may import those before it.
+ROOMS = (
+    "common",
+    "schedules",
+    "timelines",
+    "partitions",
+    "memory",
     "models",
-    "models_hf_config",
-    "model_choice",
-    "text",
-    "split_backward",
-    "microbatch",
-    "tied",
-    "gradients",
-    "transfer",
-    "stage",
-    "checks",
-    "layer_charges",
-    "layer_facts",
-    "layer_fakes",
-    "layer_times",
-    "profiler",
-    "layout",
-    "counting",
-    "nonfinite",
-    "engine",
-    "clocks",
+    "machine",
+    "stages",
+    "costs",
     "pipeline",
-    "splitting",
-    "split_command",
-    "collectives",
-    "conjugate",
-    "split_layers",
-    "copies",
-    "tensor_parallel",
-    "data_parallel",
-    "convnet",
-    "images",
-    "ways",
-    "draw_page",
-    "draw_lanes",
-    "draw_timeline",
-    "draw_partition",
-    "draw_curves",
-    "draw_ledger",
-    "draw",
-    "widgets",
-    "widgets_builder",
+    "splits",
+    "figures",
+    "explorers",
     ROOT,
     "course",
-    "cli",
+    "commands",
     "__main__",
 )
 
-# Only modules whose names begin so may import these.
+# These rooms compute with the standard library alone, and so do some modules of others.
+PURE_ROOMS = ("common", "schedules", "timelines", "partitions", "memory")
+PURE_ELSEWHERE = (
+    "commands.cli",
+    "commands.split_report",
+    "costs.forecasting",
+    "costs.layer_cost",
+    "costs.memory_forecast",
+    "explorers.report_partition",
+    "explorers.report_schedule",
+    "machine.allocator",
+    "pipeline.step_result",
+)
+
+# Only these may import these packages.
 ONLY_IN = {
-    "matplotlib": ("draw",),
-    "ipywidgets": ("widgets", "course"),
+    "matplotlib": ("figures",),
+    "ipywidgets": ("explorers", "course"),
     "IPython": ("course",),
     "jupytext": ("course",),
     "nbclient": ("course",),
     "nbformat": ("course",),
-    "transformers": ("models_hf",),
+    "transformers": ("models.hugging_face",),
 }
 
-# These import what a submission names; the test of the order would have nothing to hold it to.
-IMPORT_FOR_OTHERS = ("course.grading.child", "course.grading.submitted_code")
+# These import by a computed name: a public name's room, a command, what a submission asks for.
+IMPORT_BY_NAME = (ROOT, "commands.cli", "course.grading.child", "course.grading.submitted_code")
 
 LONGEST_FUNCTION = 50
-LONGEST_MODULE = 300
+LONGEST_MODULE = 420
 
 
 def module_name(path: Path) -> str:
@@ -204,25 +123,43 @@ def own_imports(source: str) -> set[str]:
 def foreign_imports(source: str) -> set[str]:
     """Return the packages that a module imports, this one and the standard library left out."""
     tops = {name.partition(".")[0] for name in imports(source)}
-    return tops - {ROOT} - set(sys.stdlib_module_names)
+    return tops - {ROOT, "?"} - set(sys.stdlib_module_names)
 
 
-def place(module: str) -> int:
-    """Return a module's place in the order; the parts of a folder share theirs."""
-    return ORDER.index(module.partition(".")[0])
+def room(module: str) -> str:
+    """Return the room that a module stands in; the root and `__main__` are their own."""
+    return module.partition(".")[0]
 
 
 def against_the_order(module: str, source: str) -> list[str]:
-    """Return the imports of a module that stand at or after its own place.
+    """Return the imports of a module that stand in a later room than its own.
 
-    A folder may import its own parts; that they have no cycle is seen to elsewhere.
+    A room imports its own modules; that they have no cycle is seen to elsewhere.
     """
-    folder = module.partition(".")[0]
     return [
         name
         for name in sorted(own_imports(source))
-        if place(name) >= place(module) and not (name.partition(".")[0] == folder == "course")
+        if ROOMS.index(room(name)) > ROOMS.index(room(module))
     ]
+
+
+def through_the_wall(module: str, source: str) -> list[str]:
+    """Return the modules of other rooms that a module imports, though they are not for others."""
+    return [
+        name
+        for name in sorted(own_imports(source))
+        if room(name) != room(module)
+        and "." in name
+        and name.partition(".")[2] not in open_to_all(room(name))
+    ]
+
+
+def open_to_all(name: str) -> list[str]:
+    """Return what a room's `__init__.py` names in its `__all__`."""
+    for node in ast.parse(SOURCES[name]).body:
+        if isinstance(node, ast.Assign) and defined(ast.unparse(node)) == {"__all__"}:
+            return list(ast.literal_eval(node.value))
+    return []
 
 
 def functions(source: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -285,17 +222,32 @@ def modules_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_each_module_has_its_place_in_the_order() -> None:
-    there = {name.partition(".")[0] for name in SOURCES}
-    assert not there - set(ORDER), "add it to ORDER in this file, after all that it imports"
-    assert not set(ORDER) - there, "ORDER names a module that is not there"
-    assert len(ORDER) == len(set(ORDER))
+def test_each_module_stands_in_a_room() -> None:
+    there = {room(name) for name in SOURCES}
+    assert not there - set(ROOMS), "put it into a room, or add the room after all that it imports"
+    assert not set(ROOMS) - there, "ROOMS names a room that is not there"
+    assert len(ROOMS) == len(set(ROOMS))
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
 
 
 @EACH_MODULE
 def test_imports_point_upward(module: str) -> None:
     found = against_the_order(module, SOURCES[module])
-    assert not found, f"d2lpart/{module} imports what stands after it in ORDER"
+    assert not found, f"d2lpart/{module} imports from a room that stands after its own in ROOMS"
+
+
+@EACH_MODULE
+def test_what_a_room_keeps_to_itself_is_not_imported(module: str) -> None:
+    found = through_the_wall(module, SOURCES[module])
+    assert not found, "use what the room's __all__ names, or name it there"
+
+
+@pytest.mark.parametrize("name", [name for name in ROOMS if name not in (ROOT, "__main__")])
+def test_a_room_says_what_it_is_and_names_only_what_it_has(name: str) -> None:
+    module = importlib.import_module(f"{ROOT}.{name}")
+    assert "first" in (module.__doc__ or ""), "say which file to read first"
+    for part in module.__all__:
+        assert f"{name}.{part}" in SOURCES or callable(getattr(module, part))
 
 
 def test_no_imports_go_in_a_circle() -> None:
@@ -306,8 +258,11 @@ def test_no_imports_go_in_a_circle() -> None:
 @EACH_MODULE
 def test_imports_are_absolute_and_written_out(module: str) -> None:
     odd = [name for name in imports(SOURCES[module]) if name.startswith((".", "?"))]
-    odd = [] if module in IMPORT_FOR_OTHERS and set(odd) == {"?"} else odd
+    odd = [] if module in IMPORT_BY_NAME and set(odd) == {"?"} else odd
     assert not odd, "write `from d2lpart.schedules.schedule import Action`"
+
+
+PURE = [name for name in SOURCES if room(name) in PURE_ROOMS or name in PURE_ELSEWHERE]
 
 
 @pytest.mark.parametrize("module", PURE)
@@ -315,26 +270,39 @@ def test_pure_modules_need_the_standard_library_only(module: str) -> None:
     assert not foreign_imports(SOURCES[module])
 
 
+def test_pure_modules_load_where_there_is_no_torch() -> None:
+    names = ", ".join(ROOT if name == ROOT else f"{ROOT}.{name}" for name in [ROOT, *PURE])
+    absent = "; ".join(f"sys.modules[{name!r}] = None" for name in ("torch", "numpy", *ONLY_IN))
+    loaded = modules_after(f"{absent}; import {names}; d2lpart.simulate, d2lpart.partition")
+    assert ROOT in loaded
+
+
 @EACH_MODULE
 def test_some_packages_have_few_importers(module: str) -> None:
     wrong = {
         package: ONLY_IN[package]
         for package in foreign_imports(SOURCES[module]) & set(ONLY_IN)
-        if not module.startswith(ONLY_IN[package])
+        if not f"{module}.".startswith(tuple(f"{name}." for name in ONLY_IN[package]))
     }
-    assert not wrong, "only modules whose names begin as given here may import this"
+    assert not wrong, "only the rooms given here may import this"
 
 
-def test_import_loads_neither_figures_nor_widgets() -> None:
+def test_import_loads_neither_torch_nor_figures_nor_widgets() -> None:
     loaded = modules_after("import d2lpart")
     assert ROOT in loaded
-    assert not loaded & {"matplotlib", "ipywidgets", "IPython", "jupytext", "nbclient", "pytest"}
-    assert "transformers" not in loaded
+    assert not loaded & {"torch", "numpy", "pytest", *ONLY_IN}
+    loaded = modules_after("import d2lpart; d2lpart.Pipeline, d2lpart.layers_of")
+    assert "torch" in loaded
+    assert not loaded & {"pytest", *ONLY_IN}
 
 
 def test_each_public_name_is_a_value_that_says_what_it_is() -> None:
     root = importlib.import_module(ROOT)
     assert len(root.__all__) == len(set(root.__all__))
+    assert set(root.__all__) == set(re.findall(r"(\w+) as \1\b", SOURCES[ROOT])), "two lists differ"
+    assert set(root.__all__) <= set(dir(root))
+    with pytest.raises(AttributeError, match="no attribute 'Pipelines'"):
+        _ = root.Pipelines
     for name in root.__all__:
         value = getattr(root, name)
         assert not isinstance(value, types.ModuleType), f"{name} is a module: import its function"
@@ -369,21 +337,22 @@ def test_all_that_is_public_is_documented(module: str) -> None:
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("import d2lpart.timelines.timeline", "timeline"),
-        ("from d2lpart import timeline", "timeline"),
+        ("import d2lpart.timelines.svg", "timelines.svg"),
+        ("from d2lpart.timelines import svg", "timelines.svg"),
         ("from d2lpart import Timeline", ROOT),
-        ("from d2lpart.timelines.timeline import Timeline", "timeline"),
+        ("from d2lpart import figures", "figures"),
+        ("from d2lpart.timelines.svg import lanes_svg", "timelines.svg"),
         ("from d2lpart.course import check", "course"),
-        ("from d2lpart.course import widget", "course.widget"),
-        ("def f():\n    from d2lpart.timelines.timeline import Timeline", "timeline"),
-        ("if TYPE_CHECKING:\n    from d2lpart.timelines.timeline import Timeline", "timeline"),
-        ("x = importlib.import_module('d2lpart.timelines.timeline')", "timeline"),
-        ("x = __import__('d2lpart.timelines.timeline')", "timeline"),
+        ("from d2lpart.course import catalog", "course.catalog"),
+        ("def f():\n    from d2lpart.timelines.svg import lanes_svg", "timelines.svg"),
+        ("if TYPE_CHECKING:\n    from d2lpart.timelines.svg import lanes_svg", "timelines.svg"),
+        ("x = importlib.import_module('d2lpart.timelines.svg')", "timelines.svg"),
+        ("x = __import__('d2lpart.timelines.svg')", "timelines.svg"),
     ],
 )
 def test_each_form_of_import_is_seen(line: str, found: str) -> None:
     assert own_imports(line) == {found}
-    assert against_the_order("schedule", line) == [found]
+    assert against_the_order("schedules.orders", line) == [found]
     assert foreign_imports(line) == set()
 
 

@@ -9,7 +9,7 @@ import matplotlib.image
 import pytest
 
 from d2lpart.commands.cli import main
-from d2lpart.course.notebooks.build import PICTURE, cover_comparison
+from d2lpart.course.notebooks.cover import PICTURE, cover_comparison
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

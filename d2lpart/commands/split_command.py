@@ -16,33 +16,6 @@ from d2lpart.timelines.spans import Link
 TOO_FULL = 1
 
 
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add `d2lpart split` to the commands."""
-    parser = commands.add_parser(
-        "split", help="cut a model over devices on paper: partition, memory, bubble, step"
-    )
-    add = parser.add_argument
-    add(
-        "--model",
-        required=True,
-        help="decoder:width=256,layers=8,heads=4 (also vocab, context); gpt2, 7b, 13b, 30b, 70b; "
-        "or a path to a Hugging Face config.json",
-    )
-    add("--devices", required=True, help="how many, or their names: 4, or cuda:0,cuda:1")
-    add("--micro-batches", metavar="M", help="in a step; 4 a device if not given")
-    add("--micro-batch-size", metavar="B", default="1", help="samples in each (1)")
-    add("--context", help="positions in a sample; as many as the model takes if not given")
-    add("--schedule", default="1f1b", help="1f1b if not given")
-    add("--chunks", metavar="V", help="stages a device, for interleaved; 1 if not given")
-    add("--capacity", help="what a device can hold, such as 80GB or 40GiB")
-    add("--link", help="bandwidth between devices, and latency: 25GB/s or 25GB/s,10us")
-    add("--rate", help="of a device, such as 156TFLOP/s; with it nothing is run")
-    add("--measure", action="store_true", help="time the layers here, however long it takes")
-    add("--precision", help="fp32 or mixed; fp32 if the layers are timed, else mixed")
-    add("--json", action="store_true", help="the same as JSON")
-    parser.set_defaults(run=run)
-
-
 def run(options: argparse.Namespace) -> int:
     """Print the report; the status is 1 where a rank would be too full."""
     places = _places(options.devices)

@@ -9,12 +9,17 @@ import base64
 import html
 import io
 import math
+import os
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from d2lpart.common.files import write_whole
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+"""What a notebook calls the output that is a widget."""
 
 _painters: list[Callable[..., Any]] = []
 
@@ -32,7 +37,7 @@ class Drawable:
         raise NotImplementedError
 
     def plot(self, **options: Any) -> Any:
-        """Return the value's matplotlib figure; the options are those of `d2lpart.figures.plotting`."""
+        """Return the value's matplotlib figure; see `d2lpart.figures` for its options."""
         if not _painters:
             raise RuntimeError("nothing draws yet: import the package d2lpart, not a part of it")
         return _painters[0](self, **options)
@@ -64,6 +69,18 @@ class Drawable:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return figure_bundle(self.plot(), self.describe())
+
+
+def live_kernel() -> bool:
+    """Tell whether a notebook kernel runs this code (a terminal's IPython is none)."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return getattr(shell, "kernel", None) is not None
+
+
+def widgets_show() -> bool:
+    """Tell whether widgets can be shown here."""
+    return os.environ.get("D2LPART_STATIC") != "1" and live_kernel()
 
 
 def figure_bundle(figure: Any, description: str) -> dict[str, str]:

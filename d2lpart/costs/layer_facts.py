@@ -1,9 +1,13 @@
 """What a layer holds and computes for one input, read off one forward, one I and one W.
 
-All of it is true on fake tensors as well: bytes are counted by storage, operations by shape.
+All of it is true on fake tensors as well: bytes are counted by storage, operations by shape. On the
+device meta a tensor has a shape and a type, but no memory. An operation on it costs nothing, and
+autograd saves what it would save. Which kernel torch takes depends on the device, however, and for
+meta it takes attention's plain one, which keeps a score for each pair of positions. So layers there
+are run with torch's fake tensors, which are on meta and pass for tensors on a CPU.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -17,21 +21,52 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
-from d2lpart.costs.layer_cost import Charge, LayerCost
+from d2lpart.costs.layer_cost import LayerCost, TiedWeight
 from d2lpart.stages.footprint import Footprint, Left
 from d2lpart.stages.keyed_dropout import keyed_randomness, uses_randomness
 from d2lpart.stages.saved import Saved
 from d2lpart.stages.split_backward import SplitBackward
 
-# MERGED """Layers without their numbers: what a forward and a backward would hold and do, nothing computed.
-# MERGED
-# MERGED On the device meta a tensor has a shape and a type, but no memory. An operation on it costs nothing,
-# MERGED and autograd saves what it would save. Which kernel torch takes depends on the device, however, and
-# MERGED for meta it takes attention's plain one, which keeps a score for each pair of positions. So the
-# MERGED layers are run with torch's fake tensors, which are on meta and pass for tensors on a CPU.
-# MERGED """
-
 CPU = torch.device("cpu")
+
+
+class Charge(NamedTuple):
+    """What counts for one layer.
+
+    weights: those that no earlier layer has. tied: those that one has. buffers: as weights.
+    """
+
+    weights: list[nn.Parameter]
+    tied: tuple[TiedWeight, ...]
+    buffers: list[Tensor]
+
+
+def charges(layers: Sequence[nn.Module]) -> list[Charge]:
+    """Return for each layer what counts for it.
+
+    >>> one, two = nn.Linear(4, 4), nn.Linear(4, 4)
+    >>> two.weight = one.weight
+    >>> [tuple(weight.shape) for weight in charges([one, two])[1].weights]
+    [(4,)]
+    >>> charges([one, two])[1].tied
+    (TiedWeight(layer=0, position=0, parameters=16, trainable=16),)
+    """
+    homes: dict[nn.Parameter, tuple[int, int]] = {}
+    buffers: set[Tensor] = set()
+    found = []
+    for index, layer in enumerate(layers):
+        weights, tied = [], []
+        for position, weight in enumerate(layer.parameters()):
+            home = homes.setdefault(weight, (index, position))
+            if home[0] == index:
+                weights.append(weight)
+            else:
+                size = weight.numel()
+                tied.append(TiedWeight(*home, size, size if weight.requires_grad else 0))
+        own = [buffer for buffer in layer.buffers() if buffer not in buffers]
+        buffers.update(own)
+        found.append(Charge(weights, tuple(tied), own))
+    return found
 
 
 @contextmanager

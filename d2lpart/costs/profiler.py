@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from d2lpart.common.arguments import check_whole
 from d2lpart.common.quantities import count
-from d2lpart.costs.layer_cost import SPLIT_F, Charge, LayerCost, Quartiles, charges
-from d2lpart.costs.layer_facts import facts_of, fake, without_numbers
+from d2lpart.costs.layer_cost import SPLIT_F, LayerCost, Quartiles
+from d2lpart.costs.layer_facts import Charge, charges, facts_of, fake, without_numbers
 from d2lpart.costs.layer_times import Chain, Times
 from d2lpart.machine.hardware import as_device, threads_per_rank
 from d2lpart.machine.transfer import Place

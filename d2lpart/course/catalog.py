@@ -1,18 +1,22 @@
 """Every question, prediction and exercise of the course, found by its id.
 
-A lesson is one module, lesson_NN.py, with two lists, QUESTIONS and EXERCISES, and where it has them
-PREDICTIONS, and VARIANTS: for the id of a question, a function from a random generator to the same
-question with other numbers. The ids begin with the lesson's number: questions are "05.q1",
-exercises "05.1", predictions "05.p1".
+A lesson is one folder, `lessons/lesson_NN`, with four lists: QUESTIONS, EXERCISES, PREDICTIONS, and
+VARIANTS: for the id of a question, a function from a random generator to the same question with
+other numbers. The ids begin with the lesson's number: questions are "05.q1", exercises "05.1",
+predictions "05.p1".
 """
 
 import os
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
-from d2lpart.course import (
+from d2lpart.course.checks.exercise import Exercise
+from d2lpart.course.checks.guard import guarded_judge
+from d2lpart.course.checks.verdict import Result
+from d2lpart.course.lessons import (
     lesson_00,
     lesson_01,
     lesson_02,
@@ -21,10 +25,8 @@ from d2lpart.course import (
     lesson_05,
     lesson_06,
 )
-from d2lpart.course.checks.exercise import Exercise
-from d2lpart.course.checks.guard import guarded_judge
-from d2lpart.course.checks.verdict import Result
-from d2lpart.course.progress.store import hints_seen, record
+from d2lpart.course.progress.store import hints_seen, load, read, record
+from d2lpart.course.progress.table import Report, report
 from d2lpart.course.questions.choices import BaseQuestion, NumberQuestion
 from d2lpart.course.questions.hints import Hint, Hints, get_hint, levels
 from d2lpart.course.questions.prediction import Guess, Prediction
@@ -53,14 +55,12 @@ def exercises() -> list[Exercise]:
 
 def predictions() -> list[Prediction]:
     """All predictions, in the order of the lessons."""
-    return [item for lesson in LESSONS for item in getattr(lesson, "PREDICTIONS", ())]
+    return [item for lesson in LESSONS for item in lesson.PREDICTIONS]
 
 
 def variants() -> dict[str, Variant]:
     """Return, for the id of each question that has variants, the function that draws one."""
-    return {
-        key: draw for lesson in LESSONS for key, draw in getattr(lesson, "VARIANTS", {}).items()
-    }
+    return {key: draw for lesson in LESSONS for key, draw in lesson.VARIANTS.items()}
 
 
 def question(question_id: str, *, seed: int | str | None = None) -> BaseQuestion:
@@ -136,6 +136,16 @@ def check(exercise_id: str, learner: Any, *, seed: int = 0) -> Result:
     if result.kind not in NOT_TRIED:
         record(exercise_id, "tried", ok=result.ok, kind=result.kind, seed=seed)
     return result.or_raise()
+
+
+def progress(lesson: str | None = None, path: Path | None = None) -> Report:
+    """Return the table of what was tried and passed: all lessons, or one ("05") item by item.
+
+    It is read from the learner's own progress, or from another file of that kind, `path`. Raises
+    `ValueError` for a lesson that the course does not have.
+    """
+    known = [item.id for item in questions()] + [item.id for item in exercises()]
+    return report(load() if path is None else read(path), known, lesson)
 
 
 def _find(what: str, wanted: str, items: Iterable[Item]) -> Item:

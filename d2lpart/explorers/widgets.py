@@ -1,44 +1,25 @@
-"""`schedule_builder`: make a schedule by hand, one action from the ready set after another.
+"""Explorers to touch: `schedule_explorer`, `partition_editor` and `schedule_builder`.
 
-A button for each action that can be placed next, a field for any other, which says why it cannot,
-and a button that takes the last one back. `building.Building` is the same without widgets.
+Each shows a report that follows its controls, all of them native controls of the browser, so that
+a keyboard reaches them. Without a live kernel, or with D2LPART_STATIC=1, the report of the start is
+shown; `schedule_report` and `partition_report` give it for any other values, and a
+`timelines.builder.Building` is the builder without widgets.
 """
 
 import html
-import os
-import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from d2lpart.explorers.partition_report import PartitionReport, partition_report
-from d2lpart.explorers.schedule_report import ScheduleReport, schedule_report
+from d2lpart.common.display import VIEW, widgets_show
+from d2lpart.explorers.report_partition import PartitionReport, partition_report
+from d2lpart.explorers.report_schedule import ScheduleReport, schedule_report
 from d2lpart.partitions.partitioning import partition
 from d2lpart.schedules.orders import SCHEDULES
 from d2lpart.schedules.schedule import ScheduleError
 from d2lpart.timelines.builder import Building, Move
 
-# MERGED """Explorers to touch: `schedule_explorer` and `partition_editor`.
-# MERGED
-# MERGED Each shows a report that follows its controls, all of them native controls of the browser, so that
-# MERGED a keyboard reaches them. Without a live kernel, or with D2LPART_STATIC=1, the report of the start is
-# MERGED shown; `schedule_report` and `partition_report` give it for any other values.
-# MERGED """
-
-VIEW = "application/vnd.jupyter.widget-view+json"
 MOST_GAPS = 60
-
-
-def live_kernel() -> bool:
-    """Tell whether a notebook kernel runs this code (a terminal's IPython is none)."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return getattr(shell, "kernel", None) is not None
-
-
-def widgets_show() -> bool:
-    """Tell whether widgets can be shown here."""
-    return os.environ.get("D2LPART_STATIC") != "1" and live_kernel()
 
 
 class Explorer:

@@ -1,6 +1,7 @@
 """The figures of a timeline and of a comparison: lanes, and under them what is asked for.
 
-That is why each rank stands idle, and how many micro-batches it holds.
+A lane is a rank; colour and hatch say the kind of work, idle time is left blank. Below may stand
+why each rank stands idle, and how many micro-batches it holds.
 """
 
 import math
@@ -29,11 +30,9 @@ from d2lpart.figures.page import (
     sample,
 )
 from d2lpart.schedules.schedule import KINDS
-from d2lpart.timelines.gaps import Gap
+from d2lpart.timelines.gap_reasons import Gap
 from d2lpart.timelines.spans import Span
 from d2lpart.timelines.timeline import Comparison, Timeline
-
-# MERGED """The lanes of a timeline: one a rank, colour and hatch by kind, idle time left blank."""
 
 
 class Look(NamedTuple):

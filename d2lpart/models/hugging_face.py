@@ -1,4 +1,9 @@
-"""A Hugging Face decoder with random weights, from a config.json that lies on this machine."""
+"""The decoders of Hugging Face's transformers as layers: embedding, blocks, head.
+
+What the library's `forward` of a whole model does between its modules stands here, a layer at a
+time: positions, masks, rotary embeddings. The modules are the model's own, loaded or built from a
+config.json that lies on this machine. The letters of the shapes are those of `decoder.py`.
+"""
 
 import copy
 import json
@@ -13,13 +18,6 @@ from transformers.masking_utils import create_causal_mask, create_sliding_window
 from transformers.utils import logging
 
 from d2lpart.models.padding import Attach, PaddingSource, attach, detach
-
-# MERGED """The decoders of Hugging Face's transformers as layers: embedding, blocks, head.
-# MERGED
-# MERGED What the library's `forward` of a whole model does between its modules stands here, a layer at a
-# MERGED time: positions, masks, rotary embeddings. The modules are the model's own. The letters of the
-# MERGED shapes are those of `decoder.py`.
-# MERGED """
 
 Windowed = Callable[[Any, int], bool]
 

@@ -11,6 +11,12 @@ nodes (a stage ends here) that some partition good enough goes through are looke
 
 This second search is done twice. In floating point it is fast, and leaves the nodes that a best
 partition can go through, whatever the rounding: mostly few. On these the whole numbers decide.
+
+Among the best, the most even one is taken: that of least sum of squared loads. Where every load
+grows with its end and shrinks with its start, the best start of a later end is no earlier one (the
+squares of such loads are a Monge array; Aggarwal and others, Geometric applications of a
+matrix-searching algorithm, 1987): the search for the end in the middle halves what is left for the
+others. Elsewhere each start is tried.
 """
 
 from bisect import bisect_left
@@ -21,14 +27,6 @@ from typing import NamedTuple
 
 from d2lpart.partitions.packing import Nodes, Number, Packing
 from d2lpart.partitions.sweep import Found, Reached, reach, under_cap
-
-# MERGED """The most even of the best partitions: that of least sum of squared loads.
-# MERGED
-# MERGED All of them go through the given nodes. Where every load grows with its end and shrinks with its
-# MERGED start, the best start of a later end is no earlier one (the squares of such loads are a Monge
-# MERGED array; Aggarwal and others, Geometric applications of a matrix-searching algorithm, 1987): the
-# MERGED search for the end in the middle halves what is left for the others. Elsewhere each start is tried.
-# MERGED """
 
 Ends = dict[int, tuple[Number, int]]  # end of a stage -> (value so far, where the stage starts)
 

@@ -26,8 +26,6 @@ from d2lpart.partitions.packing import Packing, Table, packing_of_work
 from d2lpart.partitions.stage_memory import checked_memory, most_held, windows_that_fit
 from d2lpart.schedules.schedule import Schedule
 
-# MERGED """What `partition` is asked: its arguments, checked and brought to whole numbers."""
-
 
 def as_packing(
     costs: Sequence[Any],

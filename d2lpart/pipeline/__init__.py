@@ -1,1 +1,6 @@
-"""ROOM."""
+"""All ranks at work: one step of a whole pipeline, on the wall clock or the virtual one.
+
+Read `engine` first, then `clocks`; `pipeline` puts everything together.
+"""
+
+__all__ = ["pipeline", "step_result"]

@@ -42,8 +42,6 @@ from d2lpart.stages.tied import find_shadows
 from d2lpart.timelines.simulator import FREE
 from d2lpart.timelines.spans import Link
 
-# MERGED """A loss that is NaN or infinite: where it began."""
-
 
 def check_loss(loss: float, stages: Sequence[Stage], batch: Batch, key: Key) -> None:
     """Raise a ValueError if the loss is not finite.

@@ -1,1 +1,16 @@
-"""ROOM."""
+"""Who does what in which order. No time, no device and no model enters here.
+
+Read `schedule` first, for `Action`, `Schedule` and `dependencies`; then `orders`, where a new
+schedule goes. `torch_table` exchanges schedules with torch.distributed.pipelining.
+"""
+
+__all__ = [
+    "closed_form",
+    "compiled_schedule",
+    "in_flight",
+    "orders",
+    "recognition",
+    "schedule",
+    "torch_table",
+    "validation",
+]

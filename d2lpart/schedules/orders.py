@@ -1,7 +1,15 @@
-"""Every named schedule by its name; the two oldest, naive and GPipe, are made here.
+"""Every named schedule by its name, and the function that makes it.
 
 Notation: p ranks, m micro-batches, v chunks (stages a rank), F and B the time of a forward and a
-backward of one micro-batch on a rank's whole share. With v chunks, stage s lives on rank s mod p.
+backward of one micro-batch on a rank's whole share; B = I + W. With v chunks, stage s lives on rank
+s mod p. The figures show p = 3 ranks, one line each, from left to right in time; a digit is the
+micro-batch, a capital letter in front of it what is done where that differs from column to column.
+
+The zero-bubble schedules split the backward. The input gradient I is what the stage before waits
+for; the weight gradient W is waited for by no one, so each W is put off until the rank has nothing
+better to do. The price is memory: a micro-batch is held until its W has run. Their bubble times are
+those of the paper, for the longest span of a rank, from its first start to its last end; idle/total
+also counts the stagger of the ranks, and stays above 0.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,22 +17,6 @@ from itertools import count
 from numbers import Integral
 
 from d2lpart.schedules.schedule import Action, Schedule
-
-# MERGED """One forward, one backward: 1F1B, and 1F1B interleaved over several stages a rank.
-# MERGED
-# MERGED Both run some forwards ahead, then one forward and one backward in turn. They differ in how many
-# MERGED run ahead, and in which stage's turn it is. Notation: see `d2lpart.schedules.orders`.
-# MERGED """
-# MERGED """Zero bubble: the backward is split, and weight gradients fill what would be idle time.
-# MERGED
-# MERGED The input gradient I is what the stage before waits for; the weight gradient W is waited for by no
-# MERGED one. So each W is put off until the rank has nothing better to do. The price is memory: a
-# MERGED micro-batch is held until its W has run. Notation: see `d2lpart.schedules.orders`; B = I + W.
-# MERGED
-# MERGED The bubble times are those of the paper, for the longest span of a rank, from its first start to its
-# MERGED last end; idle/total also counts the stagger of the ranks, and stays above 0.
-# MERGED Source: Zero Bubble Pipeline Parallelism (arXiv 2401.10241), the orders made by hand.
-# MERGED """
 
 
 def one_f_one_b(num_ranks: int, num_microbatches: int, chunks: int = 1) -> Schedule:

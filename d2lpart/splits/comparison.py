@@ -89,7 +89,7 @@ def three_ways(
         ValueError: what `Pipeline`, `TensorParallel` or `DataParallel` raise.
 
     >>> import torch
-    >>> from d2lpart.models.lenet import lenet
+    >>> from d2lpart.models.convnet import lenet
     >>> batch = torch.zeros(4, 1, 28, 28), torch.zeros(4, dtype=torch.long)
     >>> print(three_ways(lenet(), *batch, sizes=[6, 4], devices=["cpu"] * 2))
                              weights of the fullest rank    moved  messages  barriers

@@ -19,8 +19,6 @@ from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
-# MERGED """The modules that a layer is made of: every step looks at them, so they are found quickly."""
-
 
 def parts(layers: Iterable[nn.Module]) -> list[nn.Module]:
     """Return layers and all modules inside them, each once, the outer ones first.

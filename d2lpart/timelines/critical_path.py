@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from d2lpart.common.quantities import seconds_text
-from d2lpart.timelines.gaps import Gap, Record
+from d2lpart.timelines.gap_reasons import Gap, Record
 from d2lpart.timelines.spans import Span, Transfer
 
 
@@ -66,7 +66,7 @@ def why(record: Record, rank: int, gap: Gap) -> Cause:
     return Cause(rank, gap, tuple(reversed(chain)))
 
 
-def critical_path(record: Record) -> list[Span | Transfer]:
+def chain_to_end(record: Record) -> list[Span | Transfer]:
     """Return the chain that ends the step: spans and transfers, each waiting for the last."""
     return list(backwards(record, record.last))[::-1]
 

@@ -1,4 +1,9 @@
-"""`undisturbed`: one step from several of the same kind, on a machine that has other work, too."""
+"""`simulate`: a schedule, durations and a link give a timeline, without any hardware.
+
+One rule places every span: an action starts as soon as its rank is free and everything it depends
+on has arrived. The virtual clock uses the same rule with measured durations, and `undisturbed` with
+the shortest durations of several steps.
+"""
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -8,15 +13,9 @@ from d2lpart.common.arguments import listed_of
 from d2lpart.common.quantities import count
 from d2lpart.schedules.compiled_schedule import Program, compiled
 from d2lpart.schedules.schedule import KINDS, Action, Schedule
-from d2lpart.timelines import shared_links as wires
+from d2lpart.timelines import shared_links
 from d2lpart.timelines.spans import Columns, Link, Messages
 from d2lpart.timelines.timeline import Timeline
-
-# MERGED """`simulate`: a schedule, durations and a link give a timeline, without any hardware.
-# MERGED
-# MERGED One rule places every span: an action starts as soon as its rank is free and everything it depends
-# MERGED on has arrived. The virtual clock uses the same rule with measured durations.
-# MERGED """
 
 Durations = Mapping[str, float] | Sequence[Mapping[str, float]] | Callable[[Action], float]
 Sizes = float | Sequence[float] | Callable[[Action], float]
@@ -69,7 +68,9 @@ def simulate(
     delays = [own.seconds(size) for own, size in zip(links, sizes, strict=True)]
     shared = [own.shared for own in links]
     if any(shared):
-        starts, ends, sent, arrived = wires.play(program, seconds, delays, _wires(shared, program))
+        starts, ends, sent, arrived = shared_links.play(
+            program, seconds, delays, _wires(shared, program)
+        )
     else:
         starts, ends, sent, arrived = _place(program, seconds, delays)
     messages = Messages(sizes, shared, sent, arrived)

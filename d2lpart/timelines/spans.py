@@ -1,4 +1,7 @@
-"""Columns: the times of a step as lists of numbers; spans and transfers are made when asked for."""
+"""Span, Transfer and Link: one piece of work in time, one message in time, and what carries it.
+
+A long step keeps its times as `Columns` of numbers; spans and transfers are made when asked for.
+"""
 
 import math
 from collections import Counter
@@ -9,8 +12,6 @@ from typing import NamedTuple
 from d2lpart.common.arguments import check_number
 from d2lpart.schedules.compiled_schedule import Program
 from d2lpart.schedules.schedule import Action, Schedule
-
-# MERGED """Span, Transfer and Link: one piece of work in time, one message in time, and what carries it."""
 
 
 class Span(NamedTuple):

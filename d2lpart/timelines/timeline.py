@@ -14,9 +14,7 @@ from d2lpart.common.arguments import check_kind, listed_of
 from d2lpart.common.display import Drawable, staircase
 from d2lpart.common.quantities import count, seconds_text
 from d2lpart.schedules.schedule import Action, Schedule, check_schedule
-from d2lpart.timelines import critical_path as causes
-from d2lpart.timelines import gaps as explain
-from d2lpart.timelines import perfetto as trace
+from d2lpart.timelines import critical_path, gap_reasons, perfetto
 from d2lpart.timelines.occupancy import Occupancy, Times
 from d2lpart.timelines.spans import Columns, Span, Transfer, by_time, check_spans
 
@@ -119,11 +117,11 @@ class Timeline(Occupancy, Drawable):
     def _peak(self) -> float:
         return max(map(self.peak_in_flight, range(self.num_ranks)))
 
-    def gaps(self, rank: int) -> list[explain.Gap]:
+    def gaps(self, rank: int) -> list[gap_reasons.Gap]:
         """Return the idle time of `rank` as gaps in order of time, each with its reason."""
-        return list(explain.gaps(self._record, self.of_rank(rank)))
+        return list(gap_reasons.gaps(self._record, self.of_rank(rank)))
 
-    def why(self, rank: int, gap: explain.Gap | int) -> causes.Cause:
+    def why(self, rank: int, gap: gap_reasons.Gap | int) -> critical_path.Cause:
         """Return what `rank` waits for in a gap, and what that waited for, back to its beginning.
 
         Args:
@@ -146,11 +144,11 @@ class Timeline(Occupancy, Drawable):
             gap = own[gap]
         elif gap not in own:
             raise ValueError(f"rank {rank} has no such gap as {gap}: give one of gaps({rank})")
-        return causes.why(self._record, rank, gap)
+        return critical_path.why(self._record, rank, gap)
 
     def critical_path(self) -> list[Span | Transfer]:
         """Return the chain of spans and transfers that the length of the step hangs on."""
-        return causes.critical_path(self._record)
+        return critical_path.chain_to_end(self._record)
 
     def compare(self, other: "Timeline") -> "Comparison":
         """Set this timeline beside another one: two clocks, two schedules, two partitions."""
@@ -159,7 +157,7 @@ class Timeline(Occupancy, Drawable):
 
     def to_perfetto(self, path: str | Path) -> Path:
         """Write a trace that ui.perfetto.dev and chrome://tracing open, and return its path."""
-        return trace.write(path, self.spans, self.transfers, self.schedule, self.headline())
+        return perfetto.write(path, self.spans, self.transfers, self.schedule, self.headline())
 
     @cached_property
     def _lanes(self) -> dict[int, list[Span]]:
@@ -181,8 +179,8 @@ class Timeline(Occupancy, Drawable):
         return [([span.start for span in own], [span.end for span in own]) for own in lanes]
 
     @cached_property
-    def _record(self) -> explain.Record:
-        return explain.Record(self.schedule, self.spans, self.transfers, self.start, self.end)
+    def _record(self) -> gap_reasons.Record:
+        return gap_reasons.Record(self.schedule, self.spans, self.transfers, self.start, self.end)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Timeline):

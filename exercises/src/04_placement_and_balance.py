@@ -10,8 +10,7 @@
 from itertools import combinations, pairwise
 from math import comb
 
-from d2lpart import Partition, build_schedule, check_placement, partition, simulate
-from d2lpart.figures import plotting as draw
+from d2lpart import Partition, build_schedule, check_placement, figures, partition, simulate
 from d2lpart.course import check
 from d2lpart.course.questions import hints
 
@@ -203,7 +202,7 @@ for name, loads in cuts.items():
     print(f"{name}: formula {step(loads, 8):.0f} s, simulator {placed.makespan:.0f} s")
 numbers = [1, 2, 4, 8, 16, 32, 64]
 gain = [step(cuts["by count"], m) / step(cuts["best"], m) for m in numbers]
-draw.curves(
+figures.curves(
     numbers, {"by count / best": gain, "bottlenecks, 60 / 41": [60 / 41] * 7},
     xlabel="micro-batches", ylabel="ratio of the steps", markers=["by count / best"],
     description=f"The ratio rises from {gain[0]:.2f} for 1 micro-batch to {gain[-1]:.2f} for 64.",

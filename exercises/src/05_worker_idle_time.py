@@ -14,8 +14,7 @@
 import math
 
 import torch
-from d2lpart import Decoder, Link, Pipeline, build_schedule, corpus, simulate
-from d2lpart.figures import plotting as draw
+from d2lpart import Decoder, Link, Pipeline, build_schedule, corpus, figures, simulate
 from d2lpart.course import check
 from d2lpart.course.questions import hints
 
@@ -414,7 +413,7 @@ least_compute = result.or_reference()
 
 limits = [percent / 100 for percent in range(76, 89)]
 needed = [1e3 * least_compute(4, 1e-3, limit) for limit in limits]
-draw.curves(
+figures.curves(
     [100 * limit for limit in limits], {"least compute": needed},
     xlabel="idle time allowed, % (idle/total)", ylabel="compute a step, ms",
     description="Compute needed with four ranks and 1 ms a hop: "

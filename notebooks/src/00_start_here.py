@@ -257,10 +257,10 @@ print(f"loss of a blind guess among 256 bytes: ln 256 = {torch.tensor(256.0).log
 # that came.
 
 # %%
-from d2lpart.figures import plotting as draw
+from d2lpart import figures
 
 smooth = [sum(losses[i : i + 10]) / 10 for i in range(0, len(losses), 10)]
-draw.curves(
+figures.curves(
     list(range(0, 300, 10)),
     {"loss": smooth},
     xlabel="step",

@@ -21,10 +21,9 @@
 import copy
 
 import torch
-from d2lpart import three_ways
-from d2lpart.figures import plotting as draw
-from d2lpart.models.lenet import NAMES, lenet
-from d2lpart.models.lenet import glyphs
+from d2lpart import figures, three_ways
+from d2lpart.models.convnet import NAMES, lenet
+from d2lpart.models.convnet import glyphs
 
 torch.set_num_threads(1)  # one thread is one rank's hardware, here and in the whole course
 torch.manual_seed(0)
@@ -36,7 +35,7 @@ for n in batches:
         moved[way.name].append(way.traffic.bytes_moved / 1e6)
 moved["layer-wise partitioning"][4:] = [float("nan")] * 4  # it climbs on, out of the picture
 ends = ", ".join(f"{name} {values[3]:.2f} MB" for name, values in moved.items())
-draw.curves(batches, moved, xlabel="images in the mini-batch", ylabel="MB moved in a step",
+figures.curves(batches, moved, xlabel="images in the mini-batch", ylabel="MB moved in a step",
             description=f"Bytes moved by the three ways. With 80 images: {ends}")
 
 # %% [markdown]
@@ -194,7 +193,7 @@ question("02.q6")
 # as D2L describes it.
 
 # %% tags=["nbval-check-output"]
-from d2lpart.splits.tensor_parallel import TensorParallel
+from d2lpart import TensorParallel
 
 split = TensorParallel(network, two, pairs=False)
 step = split.step(images, digits)
@@ -292,7 +291,7 @@ question("02.q8")
 
 # %% tags=["nbval-check-output"]
 from d2lpart.splits.collectives import all_reduce, all_reduce_at_one
-from d2lpart.splits.data_parallel import DataParallel
+from d2lpart import DataParallel
 
 for reduce in (all_reduce_at_one, all_reduce):
     step = DataParallel(lenet(), ["cpu"] * 4, reduce=reduce).step(images, digits)
@@ -327,7 +326,7 @@ losses = {
     "data parallelism": train(DataParallel(copy.deepcopy(start), two)),
 }
 ends = ", ".join(f"{name} from {loss[0]:.2f} to {loss[-1]:.2f}" for name, loss in losses.items())
-draw.curves(range(1, 31), losses, xlabel="step", ylabel="loss", description=f"Loss: {ends}.",
+figures.curves(range(1, 31), losses, xlabel="step", ylabel="loss", description=f"Loss: {ends}.",
             markers=["layer-wise partitioning", "data parallelism"])
 
 # %% [markdown]

@@ -172,8 +172,7 @@ question("03.q3")
 # The simulator draws the same step with times we give it: a forward takes 1 s, a backward 2 s, as it does about twice the work. The clock is *predicted*, so nothing is measured here.
 
 # %% tags=["nbval-check-output"]
-from d2lpart import build_schedule, simulate
-from d2lpart.figures import plotting as draw
+from d2lpart import build_schedule, figures, simulate
 
 predicted = simulate(build_schedule("naive", num_ranks=4, num_microbatches=1), {"F": 1, "B": 2})
 for sent in predicted.transfers:
@@ -336,7 +335,7 @@ def train(send_back):
 
 both = {"sent back": train(send_back=True), "kept": train(send_back=False)}
 ends = "; ".join(f"{name}, from {loss[0]:.2f} to {loss[-1]:.2f}" for name, loss in both.items())
-draw.curves(
+figures.curves(
     range(1, 31), both, xlabel="step", ylabel="loss", markers=["kept"], description=f"Loss: {ends}"
 )
 

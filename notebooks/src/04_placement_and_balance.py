@@ -135,14 +135,14 @@ step_of("gpipe", 1, 3, hop=0).compare(step_of("gpipe", 4, 3, hop=0))
 # A trade can become too dear. We let the message take longer and longer:
 
 # %% tags=["nbval-check-output"]
-from d2lpart.figures import plotting as draw
+from d2lpart import figures
 
 hops = [0, 0.5, 1, 1.5, 2]
 steps = {
     name: [step_of("gpipe", chunks, 3, hop).makespan for hop in hops]
     for name, chunks in {"consecutive groups": 1, "dealt out": 4}.items()
 }
-draw.curves(
+figures.curves(
     hops, steps, xlabel="seconds a message is under way (a layer's forward: 1 s)",
     ylabel="step in seconds, predicted",
     description="Step for messages of " + ", ".join(
@@ -245,12 +245,12 @@ for name, layers, p in [("heavy front", heavy_front, 3), ("31 equal", [1] * 31, 
 # %% [markdown]
 # There is the 41 of the first page. The mean of the decoder's loads is 40.25; its costs are whole numbers, so no bottleneck lies between 40.25 and 41. A cut that reaches 41 is the best.
 #
-# Move the boundaries yourself, with the mouse or the arrow keys. How near do you get to the best, and what happens to the blanks? (Where you see no sliders, `widgets.partition_report(heavy_front, [2, 2, 8], schedule="gpipe")` answers for any cut.)
+# Move the boundaries yourself, with the mouse or the arrow keys. How near do you get to the best, and what happens to the blanks? (Where you see no sliders, `explorers.partition_report(heavy_front, [2, 2, 8], schedule="gpipe")` answers for any cut.)
 
 # %%
-from d2lpart.explorers import widgets
+from d2lpart import explorers
 
-widgets.partition_editor(heavy_front, 3, boundary_bytes=2_000_000, schedule="gpipe")
+explorers.partition_editor(heavy_front, 3, boundary_bytes=2_000_000, schedule="gpipe")
 
 # %% [markdown]
 # Now six layers, in your head:
@@ -401,7 +401,7 @@ price = [partition(costs, 4, memory=memory, capacity=c).bottleneck(costs) for c 
 counted = Partition([3, 4, 4, 3])
 by_counting = [counted.bottleneck(costs) if counted.bottleneck(memory) <= c else math.nan for c in room]
 enough = room[price.index(least)]
-draw.curves(
+figures.curves(
     room, {"best that fits": price, "cut by count": by_counting, "bound": [sum(costs) / 4] * len(room)},
     xlabel="memory of a device", ylabel="bottleneck, ms",
     description=f"Bottleneck {price[0]} from {room[0]} to {enough - 1} of memory, {least} from {enough} on; "

@@ -167,13 +167,13 @@ measured[4][-1]
 # %%
 from statistics import median
 
-from d2lpart.figures import plotting as draw
+from d2lpart import figures
 
 idle = {n: [step.idle_fraction() for step in measured[n]] for n in ranks}
 middle = [median(idle[n]) for n in ranks]
 below = sum(share < (n - 1) / n for n in ranks for share in idle[n])
 print(f"{below} of {3 * len(ranks)} measured steps lie below (n − 1)/n")
-draw.curves(
+figures.curves(
     ranks,
     {"(n − 1)/n": [(n - 1) / n for n in ranks], "measured, wall clock": middle},
     bounds={"measured, wall clock": [(min(idle[n]), max(idle[n])) for n in ranks]},
@@ -369,7 +369,7 @@ for m, run in runs.items():
           f"step {run.makespan * 1e3:6.1f} ms")
 print(guess.against(100 * points[16]))
 everywhere = range(1, 17)
-draw.curves(
+figures.curves(
     everywhere,
     {"(p − 1)/(m + p − 1)": [3 / (m + 3) for m in everywhere],
      "virtual clock": [points.get(m, float("nan")) for m in everywhere]},

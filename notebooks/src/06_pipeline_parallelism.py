@@ -171,7 +171,7 @@ question("06.q4")
 # Here is your machine's answer, with one mini-batch of 32 samples:
 
 # %%
-from d2lpart.figures import plotting as draw
+from d2lpart import figures
 
 counts = [1, 2, 4, 8, 16, 32]
 runs = {m: run("1f1b", m).timeline for m in counts}
@@ -179,7 +179,7 @@ for m, timeline in runs.items():
     work = sum(map(timeline.busy, range(4)))
     print(f"m = {m:2}: idle {timeline.idle_fraction():5.1%}, work {1e3 * work:6.1f} ms, "
           f"step {1e3 * timeline.makespan:6.1f} ms")
-draw.curves(
+figures.curves(
     counts,
     {"step": [1e3 * runs[m].makespan for m in counts],
      "work a rank, on average": [1e3 * sum(map(runs[m].busy, range(4))) / 4 for m in counts]},
@@ -352,7 +352,7 @@ for of in (results, {name: run(name, 8, model=wide) for name in ("1f1b", "zb-h1"
 # ranks wait for it is no bubble there:
 
 # %%
-from d2lpart.timelines.bubble_table import bubbles
+from d2lpart import bubbles
 
 print(bubbles(simulate(build_schedule("1f1b", 4, 8), even), results["1f1b"].timeline))
 
@@ -371,11 +371,11 @@ print(one_f_one_b.why(1, max(waits, key=lambda gap: gap.seconds)))
 #
 # Now try for yourself. Choose a schedule and its sizes, and ask any gap why it is there. (On the
 # keyboard, arrows move a slider, and Space opens a list. Without controls you see the start;
-# `schedule_report("zb-v", 4, 8, latency=0.5)` from `d2lpart.explorers.schedule_report` answers for other values,
+# `schedule_report("zb-v", 4, 8, latency=0.5)` from `d2lpart.explorers` answers for other values,
 # and its `why(0)` for the longest gap.)
 
 # %%
-from d2lpart.explorers.widgets import schedule_explorer
+from d2lpart.explorers import schedule_explorer
 
 schedule_explorer("zb-h1", forward=1, backward=2)
 
@@ -428,7 +428,7 @@ simulate(mine, even)
 # the end it compares yours with par, the best named schedule with one stage a rank.
 
 # %%
-from d2lpart.explorers.widgets import schedule_builder
+from d2lpart.explorers import schedule_builder
 
 builder = schedule_builder(3, 3, split=True, most_held=3)
 for move in ("0F0", "0F1", "1F0"):

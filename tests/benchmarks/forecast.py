@@ -27,9 +27,9 @@ from d2lpart import (
     forecast_error,
     partition,
     profile,
-    transfer,
 )
 from d2lpart.common.quantities import count
+from d2lpart.machine import transfer
 from d2lpart.machine.hardware import cores
 
 VOCABULARY, CONTEXT, MICROBATCHES = 1024, 64, 4

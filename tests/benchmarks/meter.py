@@ -86,11 +86,11 @@ def watch() -> None:
 
     import matplotlib.figure
 
-    from d2lpart.figures import plotting as draw
+    from d2lpart import figures
 
     charge(matplotlib.figure.Figure, "savefig", PICTURES)
     for function in ("plot", "curves"):
-        charge(draw, function, PICTURES)
+        charge(figures, function, PICTURES)
 
 
 def seconds() -> dict[str, float]:

@@ -36,7 +36,7 @@ from d2lpart import (
 )
 from d2lpart.common.arguments import check_kind, check_number, check_whole, listed_of
 from d2lpart.costs.layer_cost import LayerCost
-from d2lpart.models.lenet import glyphs
+from d2lpart.models.convnet import glyphs
 from d2lpart.schedules.closed_form import bubble_formula
 from d2lpart.schedules.in_flight import peak_held, whole
 from d2lpart.schedules.recognition import recognize

@@ -3,8 +3,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from d2lpart.common import display
 from d2lpart.common.display import Drawable, set_painter, staircase

@@ -1,8 +1,7 @@
 """Sizes, times and rates as people write them, read and written, and what is no such thing."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from d2lpart.common import quantities
 

@@ -6,8 +6,8 @@ import types
 import pytest
 
 from d2lpart.explorers import widgets
-from d2lpart.explorers.partition_report import partition_report
-from d2lpart.explorers.schedule_report import schedule_report
+from d2lpart.explorers.report_partition import partition_report
+from d2lpart.explorers.report_schedule import schedule_report
 from d2lpart.partitions.partitioning import Partition, PartitionError, partition
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.timelines.simulator import simulate

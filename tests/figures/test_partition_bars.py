@@ -6,21 +6,21 @@ import pytest
 from matplotlib.colors import to_hex
 
 from d2lpart.common.palette import VERMILLION
-from d2lpart.figures import plotting as draw
+from d2lpart.figures.page import Picture
 from d2lpart.figures.partition_bars import TINTS
 from d2lpart.partitions.partitioning import Partition, PartitionError
 
 COSTS = [4, 4, 4, 4] + [1] * 8
 
 
-def cells(picture: draw.Picture) -> list[str]:
+def cells(picture: Picture) -> list[str]:
     """What stands beside the bars: head, a cell for each stage, the name of the scale."""
     (axes,) = picture.axes
     column = [t for t in axes.texts if t.get_transform() == axes.get_yaxis_transform()]
     return [text.get_text() for text in sorted(column, key=lambda text: text.get_position()[1])]
 
 
-def bars(picture: draw.Picture) -> list[tuple[int, float, float]]:
+def bars(picture: Picture) -> list[tuple[int, float, float]]:
     """The boxes of the layers in order: stage, left and right."""
     found = []
     for collection in picture.axes[0].collections:
@@ -32,7 +32,7 @@ def bars(picture: draw.Picture) -> list[tuple[int, float, float]]:
     return found
 
 
-def framed(picture: draw.Picture) -> list[int]:
+def framed(picture: Picture) -> list[int]:
     """The stages with a frame."""
     frames = [line for line in picture.axes[0].get_lines() if line.get_color() == VERMILLION]
     return [round(sum(line.get_ydata()[1:3]) / 2) for line in frames]

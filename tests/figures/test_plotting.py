@@ -15,8 +15,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from d2lpart import Link, build_schedule, simulate
-from d2lpart.figures import plotting as draw
+from d2lpart import Link, build_schedule, figures, simulate
+from d2lpart.figures.page import Picture
 from d2lpart.partitions.partitioning import Partition
 from d2lpart.timelines.timeline import Timeline
 
@@ -40,32 +40,34 @@ def timeline(
 
 HEAVY_HEAD = Partition([4, 5, 4, 1], [1] + [10] * 12 + [40])
 PICTURES = {
-    "1f1b": lambda: draw.plot(timeline()),
-    "gpipe": lambda: draw.plot(timeline("gpipe"), memory=True, title="Fill, then drain"),
-    "naive, every reason": lambda: draw.plot(timeline("naive", 4, 4), reasons=True),
-    "link, all options": lambda: draw.plot(
+    "1f1b": lambda: figures.plot(timeline()),
+    "gpipe": lambda: figures.plot(timeline("gpipe"), memory=True, title="Fill, then drain"),
+    "naive, every reason": lambda: figures.plot(timeline("naive", 4, 4), reasons=True),
+    "link, all options": lambda: figures.plot(
         timeline("1f1b", 4, 4, 0.3, note=LONG_NOTE), memory=True, reasons=True, title="All of it"
     ),
-    "milliseconds": lambda: draw.plot(timeline(seconds=0.001), reasons=0),
-    "one rank": lambda: draw.plot(timeline("gpipe", 1, 3), memory=True, reasons=True),
-    "two stages a rank": lambda: draw.plot(timeline("gpipe", 3, 4, 0.2, chunks=2), memory=True),
-    "two stages, wide boxes": lambda: draw.plot(timeline("gpipe", 2, 2, chunks=2)),
-    "16 ranks": lambda: draw.plot(timeline("1f1b", 16, 32), memory=True),
-    "40 ranks": lambda: draw.plot(timeline("1f1b", 40, 4), memory=True),
-    "narrow": lambda: draw.plot(timeline("1f1b", 4, 8, 0.3), width=6.5, reasons=True),
-    "comparison": lambda: draw.plot(timeline("naive", 4, 4).compare(timeline("gpipe", 2, 4, 0.3))),
-    "comparison with notes": lambda: draw.plot(
+    "milliseconds": lambda: figures.plot(timeline(seconds=0.001), reasons=0),
+    "one rank": lambda: figures.plot(timeline("gpipe", 1, 3), memory=True, reasons=True),
+    "two stages a rank": lambda: figures.plot(timeline("gpipe", 3, 4, 0.2, chunks=2), memory=True),
+    "two stages, wide boxes": lambda: figures.plot(timeline("gpipe", 2, 2, chunks=2)),
+    "16 ranks": lambda: figures.plot(timeline("1f1b", 16, 32), memory=True),
+    "40 ranks": lambda: figures.plot(timeline("1f1b", 40, 4), memory=True),
+    "narrow": lambda: figures.plot(timeline("1f1b", 4, 8, 0.3), width=6.5, reasons=True),
+    "comparison": lambda: figures.plot(
+        timeline("naive", 4, 4).compare(timeline("gpipe", 2, 4, 0.3))
+    ),
+    "comparison with notes": lambda: figures.plot(
         timeline(note=LONG_NOTE).compare(timeline("gpipe", 3, 4, chunks=2, note="short")), title="A"
     ),
-    "partition": lambda: draw.plot(Partition([6, 6, 6, 6])),
-    "heavy head": lambda: draw.plot(
+    "partition": lambda: figures.plot(Partition([6, 6, 6, 6])),
+    "heavy head": lambda: figures.plot(
         HEAVY_HEAD, names=["embedding", *map(str, range(12)), "head"], unit="ms", title="Heavy"
     ),
-    "large costs": lambda: draw.plot(Partition([2, 1], [2e9, 1e9, 3.5e9 + 1]), unit="FLOP"),
-    "free layers": lambda: draw.plot(Partition([1, 2], [0, 0, 0])),
-    "one stage": lambda: draw.plot(Partition([3])),
-    "16 stages": lambda: draw.plot(Partition([3] * 16, [0.1 * n for n in range(48)])),
-    "curves": lambda: draw.curves(
+    "large costs": lambda: figures.plot(Partition([2, 1], [2e9, 1e9, 3.5e9 + 1]), unit="FLOP"),
+    "free layers": lambda: figures.plot(Partition([1, 2], [0, 0, 0])),
+    "one stage": lambda: figures.plot(Partition([3])),
+    "16 stages": lambda: figures.plot(Partition([3] * 16, [0.1 * n for n in range(48)])),
+    "curves": lambda: figures.curves(
         range(1, 9),
         {
             "measured": [(n - 1) / n for n in range(1, 9)],
@@ -77,14 +79,14 @@ PICTURES = {
         bounds={"measured": [(0.9 * (n - 1) / n, 1.0) for n in range(1, 9)]},
         title="More ranks, more idle time",
     ),
-    "large numbers": lambda: draw.curves(
+    "large numbers": lambda: figures.curves(
         [1, 2, 3],
         {"bytes": [-9_000_000, 0, 123_456_789]},
         xlabel="ranks",
         ylabel="bytes",
         description="bytes over ranks",
     ),
-    "many curves": lambda: draw.curves(
+    "many curves": lambda: figures.curves(
         [1, 10, 100],
         {f"a series with a long name, number {n}": [n, n, n] for n in range(7)},
         xlabel="x",
@@ -95,7 +97,7 @@ PICTURES = {
 }
 
 
-def texts(picture: draw.Picture) -> list[tuple[Text, Bbox]]:
+def texts(picture: Picture) -> list[tuple[Text, Bbox]]:
     """Every text that can be seen, and where it lies."""
     renderer = FigureCanvasAgg(picture).get_renderer()
     picture.draw_without_rendering()
@@ -154,12 +156,12 @@ def test_a_picture_is_shown_and_saved_as_large_as_its_page(tmp_path: Path) -> No
 def test_picture_is_a_figure_that_saves_to_any_format() -> None:
     for form, head in {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}.items():
         file = io.BytesIO()
-        draw.plot(timeline()).savefig(file, format=form)
+        figures.plot(timeline()).savefig(file, format=form)
         assert file.getvalue().startswith(head)
 
 
 def test_repr_is_the_first_line_of_the_description() -> None:
-    assert repr(draw.plot(Partition([2, 2]))) == f"<Picture {Partition([2, 2]).describe()}>"
+    assert repr(figures.plot(Partition([2, 2]))) == f"<Picture {Partition([2, 2]).describe()}>"
 
 
 def test_values_draw_and_show_themselves() -> None:
@@ -185,15 +187,15 @@ assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules
 
 
 def test_markup_in_names_stays_text() -> None:
-    picture = draw.plot(Partition([1, 1]), names=["$x", "y$"], title="costs $1 or $2")
+    picture = figures.plot(Partition([1, 1]), names=["$x", "y$"], title="costs $1 or $2")
     assert {"$x", "y$", "costs $1 or $2"} <= {text.get_text() for text, _ in texts(picture)}
 
 
 def test_only_known_values_are_drawn() -> None:
     with pytest.raises(ValueError, match="no figure of a list: give a Timeline"):
-        draw.plot([1, 2])
+        figures.plot([1, 2])
     with pytest.raises(TypeError, match="colour"):
-        draw.plot(timeline(), colour="red")
+        figures.plot(timeline(), colour="red")
 
 
 def contrast(one: str, other: str) -> float:

@@ -10,8 +10,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex, to_rgb
 
 from d2lpart import Link, Schedule, build_schedule, simulate
-from d2lpart.figures import plotting as draw
-from d2lpart.figures.page import Page, boxes
+from d2lpart.figures.page import Page, Picture, boxes
 from d2lpart.figures.timeline import LANE, LOOKS
 from d2lpart.timelines.timeline import Timeline
 
@@ -38,21 +37,21 @@ def rounded(places: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
     return sorted(tuple(round(value, 9) for value in place) for place in places)
 
 
-def filled(picture: draw.Picture, axes: int = 0) -> dict[tuple[str, str], list[Any]]:
+def filled(picture: Picture, axes: int = 0) -> dict[tuple[str, str], list[Any]]:
     """The boxes of the actions, by their colour and hatch."""
     found = [c for c in picture.axes[axes].collections if c.get_zorder() == 2]
     return {(to_hex(c.get_facecolor()[0]), c.get_hatch() or ""): corners(c) for c in found}
 
 
-def labels(picture: draw.Picture, axes: int = 0) -> Counter[str]:
+def labels(picture: Picture, axes: int = 0) -> Counter[str]:
     return Counter(text.get_text() for text in picture.axes[axes].texts)
 
 
-def legend(picture: draw.Picture, axes: int = 0) -> list[str]:
+def legend(picture: Picture, axes: int = 0) -> list[str]:
     return [text.get_text() for text in picture.axes[axes].get_legend().get_texts()]
 
 
-def words(picture: draw.Picture) -> str:
+def words(picture: Picture) -> str:
     return "\n".join(text.get_text() for text in picture.texts)
 
 

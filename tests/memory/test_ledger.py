@@ -3,14 +3,13 @@
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from matplotlib.colors import to_rgba
 
+from d2lpart import figures
 from d2lpart.common.palette import VERMILLION
 from d2lpart.costs.layer_cost import LayerCost
 from d2lpart.costs.memory_forecast import predict_memory
-from d2lpart.figures import plotting as draw
 from d2lpart.figures.ledger_bars import LOOKS
 from d2lpart.memory.formulas import (
     ADAM_FP32,
@@ -169,7 +168,7 @@ def test_what_is_too_much_is_marked_in_words_and_by_a_line():
 
 def test_a_comparison_has_two_bars_a_rank():
     comparison = ledgers(MB, 2 * MB).compare(ledgers(MB, 3 * MB, source="measured"))
-    picture = draw.plot(comparison, title="Both")
+    picture = figures.plot(comparison, title="Both")
     labels = [label.get_text() for label in picture.axes[0].get_yticklabels()]
     assert labels == ["rank 0, computed", "measured", "rank 1, computed", "measured"]
     assert picture.description == str(comparison)

@@ -5,8 +5,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from d2lpart.partitions.partitioning import Partition, PartitionError
 from d2lpart.partitions.placement import Verdict, check_placement

@@ -19,7 +19,7 @@ from d2lpart.machine.hardware import threads
 from d2lpart.memory.failures import Full, OutOfMemoryError, PipelineError
 from d2lpart.memory.formulas import ADAM_FP32, MOMENTUM_FP32, SGD_FP32
 from d2lpart.models.decoder import Decoder
-from d2lpart.pipeline import step_memory as counting
+from d2lpart.pipeline import step_memory
 from d2lpart.pipeline.pipeline import Pipeline
 from d2lpart.schedules.orders import build_schedule
 from d2lpart.stages import optimizer_state
@@ -477,13 +477,13 @@ def test_the_allocator_is_limited_to_the_ranks_of_the_device_and_what_was_there(
     allocator, gpu = Allocator(monkeypatch), torch.device("cuda", 0)
     accounts = [Account(0, 100), Account(1, 200), Account(2, 50)]
     accounts[0].keep("weights", [torch.zeros(10)])
-    with counting.allocator_limits([gpu, gpu, torch.device(CPU)], accounts):
+    with step_memory.allocator_limits([gpu, gpu, torch.device(CPU)], accounts):
         assert allocator.seen == [((300 - 40 + 300) / 1000, gpu)]
     assert allocator.fraction == 0.9
-    with counting.allocator_limits([gpu, gpu], [Account(0, 5000), Account(1, 5000)]):
+    with step_memory.allocator_limits([gpu, gpu], [Account(0, 5000), Account(1, 5000)]):
         assert allocator.fraction == 0.9  # never more than there was
     allocator.seen.clear()
-    with counting.allocator_limits([gpu, gpu], [Account(0, 100), Account(1)]):
+    with step_memory.allocator_limits([gpu, gpu], [Account(0, 100), Account(1)]):
         assert allocator.seen == []  # one of the ranks has no limit
 
 

@@ -1,6 +1,5 @@
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from d2lpart.schedules.closed_form import BUBBLE_RATE, DEFINITIONS, FORMS, Sizes, bubble_formula
 from d2lpart.schedules.orders import SCHEDULES, build_schedule

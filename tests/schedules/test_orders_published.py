@@ -1,8 +1,7 @@
 """The named schedules against published figures, and each claim of a docstring over many sizes."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.schedule import Schedule, ScheduleError

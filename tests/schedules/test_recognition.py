@@ -1,8 +1,7 @@
 """Named schedules found again under other names and numbers, and nothing else taken for one."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.recognition import recognize

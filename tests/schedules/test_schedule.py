@@ -1,8 +1,7 @@
 import pickle
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from d2lpart.schedules.orders import build_schedule
 from d2lpart.schedules.schedule import Action, Schedule, ScheduleError, dependencies

@@ -1,8 +1,7 @@
 """Schedules as torch's CSV of actions, read and written by torch's own runtime and by ours."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch.distributed.pipelining.schedules import (
     ScheduleInterleaved1F1B,
     ScheduleZBVZeroBubble,

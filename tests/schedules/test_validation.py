@@ -2,8 +2,7 @@ from collections import Counter
 from random import Random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from d2lpart.schedules import validation as module
 from d2lpart.schedules.orders import SCHEDULES, build_schedule

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from d2lpart.splits.autograd_collectives import copied, gathered, spread, summed
 from d2lpart.splits.collectives import (

@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from d2lpart.costs.profiler import profile
+from d2lpart.models.convnet import NAMES, _digits, glyphs, lenet
 from d2lpart.models.decoder import Decoder
-from d2lpart.models.lenet import NAMES, _digits, glyphs, lenet
 from d2lpart.splits.comparison import three_ways
 from d2lpart.timelines.spans import Link
 

@@ -5,13 +5,12 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from d2lpart.models.convnet import lenet
 from d2lpart.models.decoder import Decoder
-from d2lpart.models.lenet import lenet
 from d2lpart.splits.collectives import all_reduce, all_reduce_at_one
 from d2lpart.splits.data_parallel import DataParallel
 

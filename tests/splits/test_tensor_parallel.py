@@ -5,13 +5,12 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from d2lpart.models.convnet import NAMES, lenet
 from d2lpart.models.decoder import Block, Decoder
-from d2lpart.models.lenet import NAMES, lenet
 from d2lpart.splits.split_layers import ByInputs, ByOutputs, OnEveryRank, Shares, even_sizes
 from d2lpart.splits.tensor_parallel import TensorParallel
 

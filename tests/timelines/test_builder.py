@@ -3,8 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from d2lpart.explorers import widgets
 from d2lpart.explorers.widgets import schedule_builder

@@ -3,8 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.schedule import Schedule, ScheduleError

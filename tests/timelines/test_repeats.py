@@ -1,8 +1,7 @@
 """One step from several: the shortest time of each action, placed by the rule."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from d2lpart.schedules.orders import build_schedule
 from d2lpart.timelines.simulator import simulate, undisturbed

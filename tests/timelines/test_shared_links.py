@@ -3,8 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from d2lpart.schedules.compiled_schedule import compiled
 from d2lpart.schedules.orders import SCHEDULES, build_schedule

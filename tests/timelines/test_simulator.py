@@ -4,8 +4,7 @@ import tracemalloc
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.schedule import Action, Schedule, ScheduleError

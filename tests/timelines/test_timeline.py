@@ -2,8 +2,7 @@ import re
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from d2lpart.schedules.orders import SCHEDULES, build_schedule
 from d2lpart.schedules.schedule import Action, Schedule

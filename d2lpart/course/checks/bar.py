@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from d2lpart.explorers.widgets import live_kernel
+from d2lpart.common.display import live_kernel
 
 Show = Callable[[int, int, float], None]
 """show(cases done, of all cases or 0, seconds since the start)."""

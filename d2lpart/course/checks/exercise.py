@@ -1,4 +1,7 @@
-"""Trials: the course calls the learner's function, and says in plain values what came.
+"""An exercise: what is asked, the function that answers it, and the wrong ideas it tells apart.
+
+The wrong ideas are code. A learner's outputs that equal those of a wrong function on every case
+come from that idea, and the answer is the idea's own sentence.
 
 An examination whose function takes live objects, such as modules or an optimizer, has a trial that
 makes these objects, calls the function, and returns numbers, texts and tensors. A check runs the
@@ -11,12 +14,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from d2lpart.course.questions.feedback import Explanation
-
-# MERGED """An exercise: what is asked, the function that answers it, and the wrong ideas it tells apart.
-# MERGED
-# MERGED The wrong ideas are code. A learner's outputs that equal those of a wrong function on every case
-# MERGED come from that idea, and the answer is the idea's own sentence.
-# MERGED """
 
 Cases = Callable[[random.Random], Iterable[tuple[Any, ...]]]
 """Yields argument tuples, smallest first; draws the random ones from the generator given."""

@@ -19,7 +19,7 @@ from d2lpart.course.grading.submitted_code import FirstWords, quietly, read, run
 from d2lpart.course.grading.wire import LONGEST, Wire
 
 TOKEN_BYTES = 16
-TRIALS = "d2lpart.course."
+TRIALS = "d2lpart.course.lessons."
 
 
 def serve(fd: int, prevented: dict[str, bool]) -> None:
@@ -57,8 +57,8 @@ def _report(cell: Any) -> dict[str, Any]:
 def answer(namespace: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
     """Call a function of the submission, or a trial of it; return what that did, as plain data.
 
-    request: `function`, its name; `args`, coded; `trial`, "" or the "module.name" of a trial of
-    the course, which then gets the function in front of the arguments.
+    request: `function`, its name; `args`, coded; `trial`, "" or the "lesson_NN.trials.name" of a
+    trial of the course, which then gets the function in front of the arguments.
     """
     function = namespace.get(request["function"])
     args = decode(request["args"])

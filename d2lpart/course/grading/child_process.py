@@ -56,7 +56,7 @@ class Child:
             "readable": library.readable,
             "memory": limits.memory,
             "cpu_seconds": int(START_SECONDS + limits.load_seconds + 20 * limits.exercise_seconds),
-            "secret": str(GRADING.parent / "exercise.py"),
+            "secret": str(GRADING.parent / "checks/exercise.py"),
         }
         command = [sys.executable, "-I", "-S", "-B", str(library.start), json.dumps(settings)]
         with theirs:

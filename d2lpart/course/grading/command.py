@@ -1,4 +1,8 @@
-"""The command `d2lpart grade FOLDER`."""
+"""The command `d2lpart grade FOLDER`, and the files it writes: CSV for a spreadsheet, and JSON.
+
+Both are written whole or not at all. What a learner wrote, such as the name of a file or the text
+of an error, is no formula in a spreadsheet and no command to a terminal.
+"""
 
 import argparse
 import csv
@@ -17,12 +21,6 @@ from d2lpart.course.catalog import exercise
 from d2lpart.course.grading.child_process import Limits
 from d2lpart.course.grading.grader import Graded, Order, Row, grade
 from d2lpart.course.grading.submission import find_submissions
-
-# MERGED """The result of a grading run as files: CSV for a spreadsheet, JSON for a program.
-# MERGED
-# MERGED Both are written whole or not at all. What a learner wrote, such as the name of a file or the text
-# MERGED of an error, is no formula in a spreadsheet and no command to a terminal.
-# MERGED """
 
 COLUMNS = [column.name for column in fields(Row)]
 FORMULA = ("=", "+", "-", "@")
@@ -92,24 +90,6 @@ def write(path: Path, text: str) -> None:
                 raise
     except OSError as error:
         raise ValueError(f"{path} cannot be written: {error.strerror}") from None
-
-
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add `d2lpart grade` to the commands."""
-    parser = commands.add_parser("grade", help="grade submitted notebooks; for instructors")
-    parser.add_argument("folder", type=Path, help="the folder with the notebooks")
-    parser.add_argument(
-        "--exercise", action="append", default=[], metavar="ID", help="only this one, such as 05.1"
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="NAME", help="write NAME.csv and NAME.json; FOLDER/grades"
-    )
-    parser.add_argument("--seed", type=int, help="draws the cases; new ones if none is given")
-    parser.add_argument("--workers", type=int, default=2, help="notebooks at a time (2)")
-    parser.add_argument("--load-seconds", type=float, default=30.0, help="for all cells (30)")
-    parser.add_argument("--exercise-seconds", type=float, default=10.0, help="for each check (10)")
-    parser.add_argument("--memory", type=float, default=2.0, metavar="GIB", help="of each (2)")
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

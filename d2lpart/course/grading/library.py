@@ -13,10 +13,13 @@ import d2lpart
 
 PACKAGE = Path(d2lpart.__file__).resolve().parent
 GRADING = Path(__file__).resolve().parent
+LESSONS = GRADING.parent / "lessons"
 INSIDE = ("__init__", "child", "confinement", "plain_values", "submitted_code", "wire")
 """The modules of this folder that the child has; none of them knows an exercise."""
 
-STAND_INS = ("draw.py", "widgets.py", "course/__init__.py")
+STAND_INS = ("course", "figures", "explorers")
+"""The rooms that are not copied; `stand_in` opens in their place."""
+
 SYSTEM = (
     *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/etc/ld.so.conf"),
     *("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random", "/sys/devices/system/cpu"),
@@ -41,19 +44,22 @@ class Library:
 def make_library(folder: Path) -> Library:
     """Copy into an empty folder what a child needs of d2lpart; the course is left out.
 
-    In the place of the course and of its pictures lies `stand_in`; the trials, which call a
-    learner's function and say what happened, come along.
+    In the place of the course, its pictures and its widgets lies `stand_in`; the trials, which call
+    a learner's function and say what happened, come along.
     """
     package = folder / "d2lpart"
-    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("course", "__pycache__"))
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns(*STAND_INS, "__pycache__"))
     inside = package / "course/grading"
     inside.mkdir(parents=True)
     for name in INSIDE:
         shutil.copy(GRADING / f"{name}.py", inside)
-    for trials in GRADING.parent.glob("*_trials.py"):
-        shutil.copy(trials, package / "course")
-    for place in STAND_INS:
-        shutil.copy(GRADING / "stand_in.py", package / place)
+    for trials in LESSONS.glob("*/trials.py"):
+        lesson = package / "course/lessons" / trials.parent.name
+        lesson.mkdir(parents=True)
+        shutil.copy(trials, lesson)
+    for room in STAND_INS:
+        (package / room).mkdir(exist_ok=True)
+        shutil.copy(GRADING / "stand_in.py", package / room / "__init__.py")
     compileall.compile_dir(folder, quiet=1)
     packages = _packages()
     readable = [str(folder), *SYSTEM, *_standard_library()]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from d2lpart.course.grading.child import TRIALS
 from d2lpart.course.grading.child_process import GARBLED, Child, ChildFailed
 from d2lpart.course.grading.plain_values import decode, encode, overwrite
 
@@ -35,13 +36,13 @@ class Proxy:
         self.until = time.monotonic() + self.seconds
 
     def function(self) -> Callable[..., Any]:
-        """Return the function to be judged; `observing.observe` finds its `run_trial`."""
+        """Return the function to be judged; `observe` finds its `run_trial`."""
 
         def submitted(*args: Any) -> Any:
             return self._call("", args)
 
         def run_trial(trial: Callable[..., Any], *args: Any) -> Any:
-            module = trial.__module__.rpartition(".")[2]
+            module = trial.__module__.removeprefix(TRIALS)
             return self._call(f"{module}.{trial.__name__}", args)
 
         submitted.__name__ = submitted.__qualname__ = self.name

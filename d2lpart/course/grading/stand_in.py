@@ -1,7 +1,7 @@
 """Stands in for the course and its pictures where a submission runs: it does nothing, harmlessly.
 
-In the child it lies in the place of `d2lpart.course` and of `d2lpart.figures.plotting`; the references, the
-misconceptions and the cases are not there at all.
+In the child it lies in the place of `d2lpart.course`, `d2lpart.figures` and `d2lpart.explorers`;
+the references, the misconceptions and the cases are not there at all.
 """
 
 from collections.abc import Callable, Iterator

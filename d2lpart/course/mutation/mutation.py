@@ -1,10 +1,7 @@
 """Tests the checks: each mutant of a reference must fail its check, or be explained.
 
-    python -m d2lpart.course.mutation.mutation            # all exercises
-    python -m d2lpart.course.mutation.mutation 05.1 05.2
-
 A mutant that a check takes for right has survived. Either the check's cases are too weak, or the
-mutant is right as well; then `mutation_equivalents` says why.
+mutant is right as well; then `EQUIVALENTS` says why.
 """
 
 import sys
@@ -17,8 +14,6 @@ from d2lpart.course.checks.checker import judge
 from d2lpart.course.checks.child import Say, forked
 from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.mutation.mutants import Mutant, mutants_of
-
-# MERGED """Mutants of references that are right as well, each with the reason; see `mutation`."""
 
 EQUIVALENT: dict[str, dict[str, str]] = {
     "02.1": {

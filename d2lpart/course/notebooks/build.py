@@ -1,6 +1,9 @@
-"""The picture on the README's front: the same work without overlap, and in the 1F1B order.
+"""Builds the notebooks from their sources.
 
-`python -m d2lpart.course.notebooks.build` draws it anew.
+    python -m d2lpart.course.notebooks.build [--check] [SOURCE …]
+
+A notebook is written in one piece, after all its cells have run; a cell that fails, or that writes
+to stderr, stops the build and leaves the old notebook as it was. Equal sources give equal cells.
 """
 
 import argparse
@@ -18,7 +21,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 
 import d2lpart
-from d2lpart import build_schedule, simulate
+from d2lpart.common.display import VIEW
 from d2lpart.course.notebooks.committed import complaints, drift, strays
 from d2lpart.course.notebooks.source import (
     METADATA,
@@ -29,14 +32,6 @@ from d2lpart.course.notebooks.source import (
     sources,
     targets,
 )
-from d2lpart.explorers.widgets import VIEW
-from d2lpart.timelines.timeline import Comparison
-
-# MERGED """Builds the notebooks from their sources: `python -m d2lpart.course.notebooks.build [--check] [SOURCE …]`.
-# MERGED
-# MERGED A notebook is written in one piece, after all its cells have run; a cell that fails, or that writes
-# MERGED to stderr, stops the build and leaves the old notebook as it was. Equal sources give equal cells.
-# MERGED """
 
 CELL_SECONDS = 120
 """A cell that runs longer than this fails the build."""
@@ -176,19 +171,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
-
-
-PICTURE = Path("notebooks/figures/readme.png")
-
-
-def cover_comparison() -> Comparison:
-    """Return the two timelines: 4 ranks, 8 micro-batches, a backward twice as long as a forward."""
-    naive, one_f_one_b = (build_schedule(name, 4, 8) for name in ("naive", "1f1b"))
-    durations = {"F": 1.0, "B": 2.0}
-    return simulate(naive, durations).compare(simulate(one_f_one_b, durations))
-
-
-if __name__ == "__main__":
-    PICTURE.parent.mkdir(exist_ok=True)
-    cover_comparison().plot().savefig(PICTURE, dpi=110, metadata={"Software": None})
-    print(PICTURE)

@@ -7,9 +7,9 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from d2lpart.common.display import VIEW
 from d2lpart.course.notebooks.bootstrap import without_address
 from d2lpart.course.notebooks.source import Target, derive, sources, targets
-from d2lpart.explorers.widgets import VIEW
 
 MEND = "run `make notebooks` and commit what it changes"
 PICTURE = re.compile(r"base64,[A-Za-z0-9+/=\s]+")

@@ -1,11 +1,21 @@
-"""Wrong and right answers kept in a source beside the exercise they belong to.
+"""A notebook's source, and the cells of each notebook that is made from it.
 
-# %% tags=["wrong-answer"]
-# EXERCISE: 05.1
-# MISCONCEPTION: divides by the ideal time instead of the whole
-# EXPECT: the whole step
-def idle_fraction(p, m):
-    return (p - 1) / m
+A source is a py:percent text, `notebooks/src/NN_name.py` or `exercises/src/NN_name.py`. A lesson
+becomes one notebook; exercises become two: stubs, where the code between `### BEGIN SOLUTION` and
+`### END SOLUTION` is taken out, and solutions. Three tags say where a cell goes:
+
+- `solution-only`: into the solutions only;
+- `wrong-answer`: into no notebook; the tests run it and require the hint it names;
+- `right-answer`: into no notebook; the tests run it and require that it is accepted.
+
+Wrong and right answers stand in a source beside the exercise they belong to:
+
+    # %% tags=["wrong-answer"]
+    # EXERCISE: 05.1
+    # MISCONCEPTION: divides by the ideal time instead of the whole
+    # EXPECT: the whole step
+    def idle_fraction(p, m):
+        return (p - 1) / m
 """
 
 import hashlib
@@ -19,17 +29,6 @@ import nbformat
 from nbformat import NotebookNode
 
 from d2lpart.course.notebooks.bootstrap import badge, bootstrap_source, repository_address
-
-# MERGED """A notebook's source, and the cells of each notebook that is made from it.
-# MERGED
-# MERGED A source is a py:percent text, `notebooks/src/NN_name.py` or `exercises/src/NN_name.py`. A lesson
-# MERGED becomes one notebook; exercises become two: stubs, where the code between `### BEGIN SOLUTION` and
-# MERGED `### END SOLUTION` is taken out, and solutions. Three tags say where a cell goes:
-# MERGED
-# MERGED - `solution-only`: into the solutions only;
-# MERGED - `wrong-answer`: into no notebook; the tests run it and require the hint it names;
-# MERGED - `right-answer`: into no notebook; the tests run it and require that it is accepted.
-# MERGED """
 
 SOLUTION = re.compile(
     r"^(?P<indent>[ \t]*)### BEGIN SOLUTION[^\n]*\n(?P<body>.*?)\n?^[ \t]*### END SOLUTION[^\n]*$",

@@ -1,15 +1,11 @@
-"""Progress as a table and as bars: in the terminal with `d2lpart progress`, and in a notebook."""
+"""Progress as a table and as bars, in the terminal and in a notebook."""
 
-import argparse
 import html
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from d2lpart.course.catalog import exercises, questions
-from d2lpart.course.progress.store import Entry, Progress, load, read
+from d2lpart.course.progress.store import Entry, Progress
 
 BAR_CELLS = 20
 COLUMNS = ("items", "tried", "passed", "hints", "tries")
@@ -121,17 +117,17 @@ def _html_row(row: Row) -> str:
     return f'<tr><th scope="row">{name}</th>{cells}<td>{bar}{row.words}</td></tr>'
 
 
-def progress(lesson: str | None = None) -> Report:
-    """Return the table of all lessons, or of one ("05") item by item.
+def report(recorded: Progress, known: Sequence[str], lesson: str | None = None) -> Report:
+    """Return the table of what is recorded, of all lessons or of one ("05") item by item.
 
-    Raises `ValueError` for a lesson that the course does not have.
+    Args:
+        recorded: by the id of an item.
+        known: the ids of the course's questions and exercises, in their order.
+        lesson: the number of one lesson.
+
+    Raises:
+        ValueError: the course has no such lesson.
     """
-    return report(load(), lesson)
-
-
-def report(recorded: Progress, lesson: str | None = None) -> Report:
-    """Return the table of what is recorded; see `progress`."""
-    known = [item.id for item in questions()] + [item.id for item in exercises()]
     lessons = sorted({_lesson(item_id) for item_id in known})
     if lesson is not None and lesson not in lessons:
         raise ValueError(f"no lesson {lesson!r}; those there are: {', '.join(lessons)}")
@@ -168,19 +164,3 @@ def _row(name: str, entries: Sequence[Entry]) -> Row:
         hints=sum(entry.hints + entry.solution for entry in entries),
         tries=sum(entry.tries for entry in entries),
     )
-
-
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add `d2lpart progress` to the commands."""
-    parser = commands.add_parser("progress", help="what you tried and passed, lesson by lesson")
-    parser.add_argument("lesson", nargs="?", help="one lesson, such as 05; all if none is given")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--path", type=Path, metavar="FILE", help="another progress file")
-    parser.set_defaults(run=_run)
-
-
-def _run(options: argparse.Namespace) -> int:
-    recorded = load() if options.path is None else read(options.path)
-    table = report(recorded, options.lesson)
-    print(json.dumps(table.plain(), indent=2) if options.json else table)
-    return 0

@@ -1,4 +1,15 @@
-"""A question that asks which layer goes to which device.
+"""A question that asks for an order: what comes first, and what may change places.
+
+>>> q = Ordering("99.q4", "One step on two ranks: in which order?",
+...     {"a": "1F0", "b": "0B0", "c": "0F0", "d": "1B0"}, answer="cadb",
+...     because={("d", "b"): "The loss is behind stage 1, so its backward comes first."},
+...     explain="Forward through the stages, and back.")
+>>> q.check("cabd")
+Not yet. b) 0B0 stands before d) 1B0. The loss is behind stage 1, so its backward comes first.
+>>> q.check("c, a, d, b"), q.check("0F0 1F0 1B0 0B0")
+(Right. Forward through the stages, and back., Right. Forward through the stages, and back.)
+
+A question that asks which layer goes to which device.
 
 >>> q = Placing("99.q5", "Place 4 layers on 2 devices, in groups.", 4, 2,
 ...     judge_placement=lambda given: None if given == (0, 0, 1, 1) else "Keep neighbours.",
@@ -17,18 +28,6 @@ from itertools import combinations
 from d2lpart.course.questions.choices import BaseQuestion
 from d2lpart.course.questions.feedback import Explanation, Feedback, explain
 from d2lpart.course.questions.reading import letters
-
-# MERGED """A question that asks for an order: what comes first, and what may change places.
-# MERGED
-# MERGED >>> q = Ordering("99.q4", "One step on two ranks: in which order?",
-# MERGED ...     {"a": "1F0", "b": "0B0", "c": "0F0", "d": "1B0"}, answer="cadb",
-# MERGED ...     because={("d", "b"): "The loss is behind stage 1, so its backward comes first."},
-# MERGED ...     explain="Forward through the stages, and back.")
-# MERGED >>> q.check("cabd")
-# MERGED Not yet. b) 0B0 stands before d) 1B0. The loss is behind stage 1, so its backward comes first.
-# MERGED >>> q.check("c, a, d, b"), q.check("0F0 1F0 1B0 0B0")
-# MERGED (Right. Forward through the stages, and back., Right. Forward through the stages, and back.)
-# MERGED """
 
 
 @dataclass(frozen=True, repr=False)

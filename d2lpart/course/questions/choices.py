@@ -1,4 +1,23 @@
-"""A question with several right options out of several; each pick and each omission is explained.
+"""Questions: one of several, and a number with its unit; each answer is explained when it is given.
+
+An explanation is a sentence or a function that returns one. Give a function wherever the sentence
+has a number in it, and let the package compute that number:
+
+>>> q = Question(
+...     "99.q1",
+...     "Without micro-batches, what part of the time is a rank of 4 idle?",
+...     {
+...         "a": Option("1/4", lambda: f"It *works* {1 / 4:.0%} of the time."),
+...         "b": Option("3/4", lambda: f"One rank of 4 works at a time: {3 / 4:.0%} is lost."),
+...     },
+...     answer="b",
+... )
+>>> q.check("a")
+Not yet. It *works* 25% of the time.
+>>> q.check("e")
+99.q1: answer with one of a, b
+
+A question with several right options out of several; each pick and each omission is explained.
 
 >>> q = Several("99.q3", "Which of these cross a cut between two stages?", {
 ...     "a": Option("activations", "The next stage computes with them."),
@@ -22,28 +41,7 @@ from d2lpart.course.progress.store import record
 from d2lpart.course.questions import widget
 from d2lpart.course.questions.feedback import Explanation, Feedback, explain, inline_html
 from d2lpart.course.questions.hints import check_hints, hints_html
-from d2lpart.course.questions.reading import letters, one_of
-from d2lpart.course.questions.reading import number as read_number
-
-# MERGED """Questions: one of several, and a number with its unit; each answer is explained when it is given.
-# MERGED
-# MERGED An explanation is a sentence or a function that returns one. Give a function wherever the sentence
-# MERGED has a number in it, and let the package compute that number:
-# MERGED
-# MERGED >>> q = Question(
-# MERGED ...     "99.q1",
-# MERGED ...     "Without micro-batches, what part of the time is a rank of 4 idle?",
-# MERGED ...     {
-# MERGED ...         "a": Option("1/4", lambda: f"It *works* {1 / 4:.0%} of the time."),
-# MERGED ...         "b": Option("3/4", lambda: f"One rank of 4 works at a time: {3 / 4:.0%} is lost."),
-# MERGED ...     },
-# MERGED ...     answer="b",
-# MERGED ... )
-# MERGED >>> q.check("a")
-# MERGED Not yet. It *works* 25% of the time.
-# MERGED >>> q.check("e")
-# MERGED 99.q1: answer with one of a, b
-# MERGED """
+from d2lpart.course.questions.reading import letters, number as read_number, one_of
 
 
 class Option(NamedTuple):

@@ -9,10 +9,10 @@ import html
 from collections.abc import Callable
 from typing import Any
 
+from d2lpart.common.display import VIEW, widgets_show
 from d2lpart.course.progress.store import record
 from d2lpart.course.questions.feedback import Feedback, inline_html
 from d2lpart.course.questions.hints import get_hint, levels
-from d2lpart.explorers.widgets import VIEW, widgets_show
 
 Answer = Callable[[object], None]
 

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from d2lpart.course.checks import bar as module
-from d2lpart.course.checks import guard
+from d2lpart.course.checks import bar as module, guard
 from d2lpart.course.checks.bar import bar_shown
 from d2lpart.course.checks.exercise import Exercise
 

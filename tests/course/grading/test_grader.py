@@ -127,7 +127,7 @@ FORGERIES = {
     ),
     "looks for the reference": (
         "def events(p):\n"
-        "    from d2lpart.course.lesson_03_exercises import events as reference\n"
+        "    from d2lpart.course.lessons.lesson_03.exercises import events as reference\n"
         "    return reference(p)"
     ),
     "reads the course's file": (

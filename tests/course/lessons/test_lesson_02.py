@@ -7,9 +7,13 @@ import torch
 
 from d2lpart import course
 from d2lpart.course import catalog
-from d2lpart.course import lesson_02_facts as facts
-from d2lpart.course.lesson_02_variants import barriers_by_outputs, decoder_barriers, ring_bytes
-from d2lpart.models.lenet import NAMES, lenet
+from d2lpart.course.lessons.lesson_02 import facts
+from d2lpart.course.lessons.lesson_02.variants import (
+    barriers_by_outputs,
+    decoder_barriers,
+    ring_bytes,
+)
+from d2lpart.models.convnet import NAMES, lenet
 from d2lpart.splits.collectives import Group, all_reduce
 from d2lpart.splits.tensor_parallel import TensorParallel
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from d2lpart import course
-from d2lpart.course import lesson_03_facts as facts
-from d2lpart.course.lesson_03_by_hand import split_backward, tied_step
+from d2lpart.course.lessons.lesson_03 import facts
+from d2lpart.course.lessons.lesson_03.by_hand import split_backward, tied_step
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from d2lpart.course.progress import store as progress
+from d2lpart.course.progress import store
 from d2lpart.course.progress.entry import VERSION
 from d2lpart.course.progress.store import (
     Entry,
@@ -40,7 +40,7 @@ def file(tmp_path, monkeypatch):
     """The progress file's place, in a folder that is not there yet."""
     path = tmp_path.resolve() / "new" / "progress.json"
     monkeypatch.setenv("D2LPART_PROGRESS", str(path))
-    monkeypatch.setattr(progress, "_said", set())
+    monkeypatch.setattr(store, "_said", set())
     return path
 
 
@@ -281,7 +281,7 @@ def test_no_home(monkeypatch, capsys, file):
 
 
 def test_a_lock_that_is_held_is_not_waited_for_long(existing, capsys, monkeypatch):
-    monkeypatch.setattr(progress, "PATIENCE", 0.01)
+    monkeypatch.setattr(store, "PATIENCE", 0.01)
     with open(f"{existing}.lock", "ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         says_one_line(capsys, "another process holds")
@@ -290,8 +290,8 @@ def test_a_lock_that_is_held_is_not_waited_for_long(existing, capsys, monkeypatc
 
 
 def test_a_forked_child_does_not_keep_the_lock(existing, capsys, monkeypatch):
-    monkeypatch.setattr(progress, "PATIENCE", 0.01)
-    with progress._locked(existing):
+    monkeypatch.setattr(store, "PATIENCE", 0.01)
+    with store._locked(existing):
         child = os.fork()
         if child == 0:
             time.sleep(60)
@@ -309,7 +309,7 @@ def test_where_there_are_no_locks_progress_is_kept_too(existing, capsys, monkeyp
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     tried()
-    monkeypatch.setattr(progress, "fcntl", None)
+    monkeypatch.setattr(store, "fcntl", None)
     tried()
     assert load()["05.1"].tries == 2
     assert capsys.readouterr().err == ""

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
+from d2lpart.common import display
 from d2lpart.course.questions import widget
 from d2lpart.course.questions.choices import NumberQuestion, Option, Question, true_or_false
 from d2lpart.course.questions.feedback import CheckFailed
-from d2lpart.explorers import widgets
 
 CHOICE = Question(
     "99.q1",
@@ -163,7 +163,7 @@ def test_without_a_kernel_the_bundle_holds_text_and_page():
 
 
 def test_with_a_kernel_the_bundle_holds_the_widget_too(monkeypatch):
-    monkeypatch.setattr(widgets, "live_kernel", lambda: True)
+    monkeypatch.setattr(display, "live_kernel", lambda: True)
     monkeypatch.delenv("D2LPART_STATIC", raising=False)
     view = CHOICE._repr_mimebundle_()[widget.VIEW]
     assert isinstance(view, dict)

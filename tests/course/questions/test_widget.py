@@ -7,9 +7,9 @@ import types
 import ipywidgets
 import pytest
 
+from d2lpart.common import display
 from d2lpart.course.questions import widget
 from d2lpart.course.questions.choices import NumberQuestion, Option, Question
-from d2lpart.explorers import widgets
 
 CHOICE = Question(
     "99.q1", "Which is `it`?", {"a": Option("x < 1", "1."), "b": Option("y", "2.")}, answer="b"
@@ -79,7 +79,7 @@ def test_a_click_never_raises_in_strict_mode(monkeypatch):
 
 
 def test_a_live_kernel_gets_a_view(kernel):
-    assert widgets.live_kernel()
+    assert display.live_kernel()
     view = widget.view(CHOICE)[widget.VIEW]
     assert sorted(view) == ["model_id", "version_major", "version_minor"]
 
@@ -94,9 +94,9 @@ def test_no_view_without_a_kernel(monkeypatch):
     assert widget.view(CHOICE) == {}
     terminal = types.SimpleNamespace()
     monkeypatch.setattr(sys.modules["IPython"], "get_ipython", lambda: terminal)
-    assert not widgets.live_kernel()
+    assert not display.live_kernel()
     monkeypatch.delitem(sys.modules, "IPython")
-    assert not widgets.live_kernel()
+    assert not display.live_kernel()
 
 
 def test_no_view_without_ipywidgets(kernel, monkeypatch):

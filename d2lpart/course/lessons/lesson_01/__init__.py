@@ -1,0 +1,12 @@
+"""Lesson 01: why one device is not enough. Read `questions` first, then `exercises`."""
+
+from d2lpart.course.lessons.help_table import with_help
+from d2lpart.course.lessons.lesson_01 import exercises, questions
+from d2lpart.course.lessons.lesson_01.help import EXERCISE_HELP, HELP
+from d2lpart.course.lessons.lesson_01.questions import PREDICTIONS
+from d2lpart.course.lessons.lesson_01.variants import VARIANTS
+
+__all__ = ["EXERCISES", "PREDICTIONS", "QUESTIONS", "VARIANTS"]
+
+QUESTIONS = with_help(questions.QUESTIONS, HELP)
+EXERCISES = with_help(exercises.EXERCISES, EXERCISE_HELP)

@@ -1,0 +1,12 @@
+"""Lesson 02: three ways to split. Read `questions` first, then `exercises`."""
+
+from d2lpart.course.lessons.help_table import with_help
+from d2lpart.course.lessons.lesson_02 import exercises, questions
+from d2lpart.course.lessons.lesson_02.help import EXERCISE_HELP, HELP
+from d2lpart.course.lessons.lesson_02.questions import PREDICTIONS
+from d2lpart.course.lessons.lesson_02.variants import VARIANTS
+
+__all__ = ["EXERCISES", "PREDICTIONS", "QUESTIONS", "VARIANTS"]
+
+QUESTIONS = with_help(questions.QUESTIONS, HELP)
+EXERCISES = with_help(exercises.EXERCISES, EXERCISE_HELP)

@@ -1,0 +1,300 @@
+"""Lesson 02: three ways to split; its exercises. Two of them have their own files."""
+
+import random
+from collections.abc import Iterator, Sequence
+
+from d2lpart.course.checks.exercise import Exercise, Misconception
+from d2lpart.course.lessons.lesson_02.break_even import BREAK_EVEN
+from d2lpart.course.lessons.lesson_02.inside import SPLIT_TERMS
+
+NETWORK, LAYERWISE, DATA = "network partitioning", "layer-wise partitioning", "data parallelism"
+NONE = "none of the three"
+
+Weights = Sequence[Sequence[float]]
+
+
+def name_the_split(weights: Weights) -> str:
+    """The way to split: `weights[r][i]` is the part of layer i's weights that rank r holds."""
+    parts = {part for own in weights for part in own}
+    if parts == {1}:
+        return DATA
+    if parts - {0, 1}:
+        return LAYERWISE
+    for own in weights:
+        places = [place for place, part in enumerate(own) if part]
+        if places[-1] - places[0] != len(places) - 1:
+            return NONE
+    return NETWORK
+
+
+def _owned(owners: Sequence[int]) -> Weights:
+    """Return the table of layers that are whole, each on the rank that `owners` gives."""
+    return [[float(owner == rank) for owner in owners] for rank in range(max(owners) + 1)]
+
+
+def _splits(rng: random.Random) -> Iterator[tuple[Weights]]:
+    yield (_owned([0, 1]),)
+    yield ([[0.5, 0.5], [0.5, 0.5]],)
+    yield ([[1.0, 1.0], [1.0, 1.0]],)
+    yield (_owned([0, 1, 0]),)
+    yield (_owned([1, 0, 0]),)
+    yield (_owned([1, 0, 0, 1]),)
+    yield ([[0.34, 0.4], [0.34, 0.3], [0.32, 0.3]],)  # 50 channels and 10 units on three ranks
+    for _ in range(4):
+        ranks = rng.choice([2, 4])
+        layers = rng.randint(2 * ranks, 10)
+        more = rng.choices(range(ranks), k=layers - ranks)
+        yield (_owned(sorted([*range(ranks), *more])),)
+        yield (_owned([layer % ranks for layer in range(layers)]),)
+        yield ([[1 / ranks] * layers] * ranks,)
+        yield ([[1.0] * layers] * ranks,)
+
+
+def _other_book(weights: Weights) -> str:
+    """Call the cut between layers "layer-wise", and the other one by the name that is left."""
+    swapped = {NETWORK: LAYERWISE, LAYERWISE: NETWORK}
+    right = name_the_split(weights)
+    return swapped.get(right, right)
+
+
+def _in_any_order(weights: Weights) -> str:
+    """Take whole layers for network partitioning, wherever they are."""
+    right = name_the_split(weights)
+    return NETWORK if right == NONE else right
+
+
+def _by_amounts(weights: Weights) -> str:
+    """Look only at how much each rank holds in all."""
+    amounts = [sum(own) for own in weights]
+    if min(amounts) == len(weights[0]):
+        return DATA
+    return LAYERWISE if len(set(amounts)) == 1 else name_the_split(weights)
+
+
+def _only_evenly(weights: Weights) -> str:
+    """Take parts for a split only where all ranks have equally much of a layer."""
+    right = name_the_split(weights)
+    return NETWORK if right == LAYERWISE and weights[0][0] * len(weights) != 1 else right
+
+
+def _in_rank_order(weights: Weights) -> str:
+    """Let the first layers be on rank 0, the next ones on rank 1, and nowhere else."""
+    owners = [own.index(1) for own in zip(*weights, strict=True) if 1 in own]
+    return name_the_split(weights) if owners == sorted(owners) else NONE
+
+
+def _copies_of_all(weights: Weights) -> str:
+    """Take every split in which all ranks have every layer for replicas."""
+    return DATA if all(part for own in weights for part in own) else name_the_split(weights)
+
+
+NAME_THE_SPLIT = Exercise(
+    "02.1",
+    "Name the split",
+    name_the_split,
+    cases=_splits,
+    misconceptions=[
+        Misconception(
+            _other_book,
+            "You mix the names of two books. Here they are D2L's: network partitioning cuts "
+            "between layers, layer-wise partitioning inside each.",
+        ),
+        Misconception(
+            _in_any_order,
+            lambda weights: (
+                f"Each of the {len(weights[0])} layers is whole on one rank, but a rank's layers "
+                f"are not consecutive."
+            ),
+        ),
+        Misconception(
+            _by_amounts,
+            lambda weights: (
+                f"Rank 0 holds {sum(weights[0]):g} of {len(weights[0])} layers' weights in all. "
+                f"That does not tell whole layers from parts of each: look at the single numbers."
+            ),
+        ),
+        Misconception(
+            _only_evenly,
+            lambda weights: (
+                f"Rank 0 holds {weights[0][0]:g} of the first layer, not 1/{len(weights)}. A layer "
+                f"need not divide evenly: what counts is that no rank has all of it."
+            ),
+        ),
+        Misconception(
+            _in_rank_order,
+            lambda weights: (
+                f"Rank 0 has {[round(part) for part in weights[0]]} of the layers. Whose run comes "
+                f"first does not matter: any rank may have the first layers."
+            ),
+        ),
+        Misconception(
+            _copies_of_all,
+            lambda weights: (
+                f"Every rank has something of every layer, but of the first only "
+                f"{weights[0][0]:g}. A replica has all of it."
+            ),
+        ),
+    ],
+    otherwise=lambda weights: (
+        f"The ranks hold {[list(own) for own in weights]}. Are layers whole on one rank, in parts "
+        f"on all, or whole on all? Where they are whole on one: are they neighbours?"
+    ),
+    example=([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]],),
+)
+
+Layer = tuple[str, int, int, int]
+
+
+def layer_table(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
+    """(parameters, multiply-adds) of each layer, for one image of size × size pixels."""
+    table = []
+    for kind, inputs, outputs, width in layers:
+        if kind == "conv":
+            size = size - width + 1
+            weights = inputs * outputs * width**2
+            table.append((weights + outputs, weights * size**2))
+        elif kind == "pool":
+            size = size // width
+            table.append((0, 0))
+        else:
+            table.append((inputs * outputs + outputs, inputs * outputs))
+    return table
+
+
+LENET: list[Layer] = [
+    ("conv", 1, 20, 3),
+    ("pool", 20, 20, 2),
+    ("conv", 20, 50, 5),
+    ("pool", 50, 50, 2),
+    ("dense", 800, 128, 1),
+    ("dense", 128, 10, 1),
+]
+
+
+def _networks(rng: random.Random) -> Iterator[tuple[list[Layer], int]]:
+    yield [("dense", 3, 2, 1)], 1
+    yield [("conv", 1, 2, 3)], 4
+    yield [("pool", 1, 1, 2), ("conv", 1, 2, 2)], 5
+    yield [("conv", 2, 3, 2), ("pool", 3, 3, 3), ("conv", 3, 1, 2)], 10
+    for _ in range(5):
+        size = start = rng.randint(16, 40)
+        channels, layers = rng.randint(1, 3), list[Layer]()
+        for _ in range(2):
+            width, outputs = rng.randint(1, 4), rng.randint(2, 9)
+            layers += [("conv", channels, outputs, width), ("pool", outputs, outputs, 2)]
+            size, channels = (size - width + 1) // 2, outputs
+        yield [*layers, ("dense", channels * size**2, rng.randint(2, 20), 1)], start
+
+
+def _used_once(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
+    """Take the weights of a convolution for its multiply-adds."""
+    rows = layer_table(layers, size)
+    return [
+        (count, inputs * outputs * width**2 if kind == "conv" else work)
+        for (kind, inputs, outputs, width), (count, work) in zip(layers, rows, strict=True)
+    ]
+
+
+def _at_input(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
+    """Let a convolution compute at every place of its input."""
+    found = []
+    for (kind, inputs, outputs, width), row in zip(layers, layer_table(layers, size), strict=True):
+        count, work = row
+        if kind == "conv":
+            work = inputs * outputs * width**2 * size**2
+        found.append((count, work))
+        size = {"conv": size - width + 1, "pool": size // width}.get(kind, size)
+    return found
+
+
+def _no_bias(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
+    """Count weights alone."""
+    rows = layer_table(layers, size)
+    return [
+        (count - layer[2] if count else 0, work)
+        for layer, (count, work) in zip(layers, rows, strict=True)
+    ]
+
+
+def _with_bias(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
+    """Count each parameter as used once an output place, biases too."""
+    rows = layer_table(layers, size)
+    return [
+        (count, work * count // (count - layer[2]) if count else 0)
+        for layer, (count, work) in zip(layers, rows, strict=True)
+    ]
+
+
+def _two_each(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
+    """Count a multiply-add as two operations."""
+    return [(count, 2 * work) for count, work in layer_table(layers, size)]
+
+
+def _one_window(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
+    """Give an output channel one window, and not one for each input channel."""
+    rows = layer_table(layers, size)
+    return [
+        (outputs * width**2 + outputs, work // inputs) if kind == "conv" else (count, work)
+        for (kind, inputs, outputs, width), (count, work) in zip(layers, rows, strict=True)
+    ]
+
+
+def _a_line(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
+    """Let a window be as wide as it says, and 1 high."""
+    rows = layer_table(layers, size)
+    return [
+        (inputs * outputs * width + outputs, work // width) if kind == "conv" else (count, work)
+        for (kind, inputs, outputs, width), (count, work) in zip(layers, rows, strict=True)
+    ]
+
+
+LAYER_TABLE = Exercise(
+    "02.2",
+    "The LeNet table",
+    layer_table,
+    cases=_networks,
+    misconceptions=[
+        Misconception(
+            _used_once,
+            "You count each weight of a convolution as used once. It is used at every place of the "
+            "output: that is why a convolution does so much with so few weights.",
+        ),
+        Misconception(
+            _at_input,
+            lambda layers, size: (
+                f"You count the places of the input. A window of width k fits into {size} pixels "
+                f"{size} − k + 1 times: count the places of the output."
+            ),
+        ),
+        Misconception(
+            _no_bias,
+            "The biases are parameters, too: one for each output channel or unit.",
+        ),
+        Misconception(
+            _with_bias,
+            "A bias is added, not multiplied: it is in no multiply-add.",
+        ),
+        Misconception(
+            _two_each,
+            "You count a multiplication and an addition, 2 operations. Together they are 1 "
+            "multiply-add.",
+        ),
+        Misconception(
+            _one_window,
+            "You give each output channel of a convolution one window. It has one for each input "
+            "channel.",
+        ),
+        Misconception(
+            _a_line,
+            "Your windows are lines. A window is a square: width × width weights for each pair of "
+            "an input and an output channel.",
+        ),
+    ],
+    otherwise=lambda layers, size: (
+        f"Follow the image, {size} × {size} at first, through {len(layers)} layers: how large is "
+        f"it behind each?"
+    ),
+    example=(LENET, 28),
+)
+
+EXERCISES: list[Exercise] = [NAME_THE_SPLIT, LAYER_TABLE, SPLIT_TERMS, BREAK_EVEN]

@@ -1,0 +1,258 @@
+"""Lesson 05: worker idle time; its exercises. Those with links have their own file."""
+
+import random
+from collections.abc import Iterator, Sequence
+
+from d2lpart.course.checks.exercise import Exercise, Misconception
+from d2lpart.course.lessons.lesson_05.links import LEAST_COMPUTE, TRANSFER_TIME
+
+Spans = Sequence[tuple[int, float, float]]
+
+
+def idle_fraction(spans: Spans) -> float:
+    """The idle share (idle/total) of all ranks, from spans (rank, start, end) in any order."""
+    num_ranks = len({rank for rank, _, _ in spans})
+    makespan = max(end for _, _, end in spans) - min(start for _, start, _ in spans)
+    busy = sum(end - start for _, start, end in spans)
+    return 1 - busy / (num_ranks * makespan)
+
+
+def _from_zero(spans: Spans) -> float:
+    num_ranks = len({rank for rank, _, _ in spans})
+    busy = sum(end - start for _, start, end in spans)
+    return 1 - busy / (num_ranks * max(end for _, _, end in spans))
+
+
+def _over_busy(spans: Spans) -> float:
+    idle = idle_fraction(spans)
+    return idle / (1 - idle)
+
+
+def _busy_share(spans: Spans) -> float:
+    return 1 - idle_fraction(spans)
+
+
+def _percent(spans: Spans) -> float:
+    return 100 * idle_fraction(spans)
+
+
+def _as_listed(spans: Spans) -> float:
+    """Take the first and the last span of the list for those of the step."""
+    busy = sum(end - start for _, start, end in spans)
+    return 1 - busy / (len({rank for rank, _, _ in spans}) * (spans[-1][2] - spans[0][1]))
+
+
+def _last_to_start(spans: Spans) -> float:
+    """Take the end of the span that starts last for the end of the step."""
+    first, last = min(start for _, start, _ in spans), max(spans, key=lambda span: span[1])
+    busy = sum(end - start for _, start, end in spans)
+    return 1 - busy / (len({rank for rank, _, _ in spans}) * (last[2] - first))
+
+
+def _one_lane(spans: Spans) -> float:
+    num_ranks = len({rank for rank, _, _ in spans})
+    return 1 - num_ranks * (1 - idle_fraction(spans))
+
+
+def _between_own(spans: Spans) -> float:
+    """Count as idle only what lies between the first start and the last end of each rank."""
+    busy = sum(end - start for _, start, end in spans)
+    there = 0.0
+    for rank in {rank for rank, _, _ in spans}:
+        own = [span for span in spans if span[0] == rank]
+        there += max(end for _, _, end in own) - min(start for _, start, _ in own)
+    return 1 - busy / there
+
+
+def _spans(rng: random.Random) -> Iterator[tuple[list[tuple[int, float, float]]]]:
+    yield ([(0, 0.0, 1.0), (1, 1.0, 2.0)],)
+    yield ([(0, 5.0, 6.0), (1, 6.0, 8.0)],)
+    yield ([(0, 0.0, 2.0), (1, 1.0, 3.0)],)  # two ranks work at the same time
+    yield ([(0, 0.0, 6.0), (1, 1.0, 2.0)],)  # the one that starts last does not end last
+    for case in range(8):
+        at, drawn = rng.randint(0, 12) / 4, []
+        ranks = list(range(rng.randint(2, 4)))
+        for rank in ranks + ranks[::-1]:
+            start = at + rng.randint(0, 4) / 4
+            end = start + rng.randint(2, 8) / 4
+            drawn.append((rank, start, end))
+            at = end if case % 2 or rank == ranks[-1] else (start + end) / 2
+        rng.shuffle(drawn)
+        yield (drawn,)
+
+
+READ_A_TIMELINE = Exercise(
+    "05.1",
+    "Read a timeline",
+    idle_fraction,
+    cases=_spans,
+    misconceptions=[
+        Misconception(
+            _from_zero,
+            lambda spans: (
+                f"You take the last end for the length of the step. This one begins at "
+                f"{min(start for _, start, _ in spans):g} s, not at 0."
+            ),
+        ),
+        Misconception(
+            _over_busy,
+            "You divide by the busy time: that is idle/ideal, which can exceed 100%. Here the idle "
+            "time is set against all the time there is, ranks × step.",
+        ),
+        Misconception(
+            _busy_share,
+            lambda spans: (
+                f"{_busy_share(spans):.0%} is the share in which the ranks work; the rest is idle."
+            ),
+        ),
+        Misconception(
+            _percent,
+            lambda spans: (
+                f"That is per cent. A part lies between 0 and 1: {idle_fraction(spans):.4g}."
+            ),
+        ),
+        Misconception(
+            _as_listed,
+            lambda spans: (
+                f"You take the first and the last span of the list. They come in no order: the "
+                f"step begins at {min(start for _, start, _ in spans):g} s and ends at "
+                f"{max(end for _, _, end in spans):g} s."
+            ),
+        ),
+        Misconception(
+            _last_to_start,
+            lambda spans: (
+                f"You take the end of the span that starts last, "
+                f"{max(spans, key=lambda span: span[1])[2]:g} s. Another one ends later, at "
+                f"{max(end for _, _, end in spans):g} s."
+            ),
+        ),
+        Misconception(
+            _one_lane,
+            lambda spans: (
+                f"You set the work of {len({rank for rank, _, _ in spans})} ranks against one "
+                f"lane. Each rank has a lane of its own."
+            ),
+        ),
+        Misconception(
+            _between_own,
+            "You leave out the time before a rank's first span and after its last. Filling and "
+            "draining are idle time, too: every lane is as long as the step.",
+        ),
+    ],
+    otherwise=lambda spans: (
+        f"Put the picture in a box: {len({rank for rank, _, _ in spans})} lanes, each as long as "
+        f"the step. What part of the box is blank?"
+    ),
+    example=([(0, 0.0, 1.0), (1, 1.0, 2.0), (1, 2.0, 4.0), (0, 4.0, 6.0)],),
+)
+
+
+def gap_seconds(
+    forward: Sequence[float], backward: Sequence[float], rank: int
+) -> tuple[float, float, float]:
+    """Seconds that a rank fills, waits and drains in a naive step, one stage a rank."""
+    fill = sum(forward[:rank])
+    wait = sum(forward[rank + 1 :]) + sum(backward[rank + 1 :])
+    drain = sum(backward[:rank])
+    return fill, wait, drain
+
+
+def _itself_too(
+    forward: Sequence[float], backward: Sequence[float], rank: int
+) -> tuple[float, float, float]:
+    fill, wait, drain = gap_seconds(forward, backward, rank)
+    return fill + forward[rank], wait, drain
+
+
+def _one_way(
+    forward: Sequence[float], backward: Sequence[float], rank: int
+) -> tuple[float, float, float]:
+    fill, _, drain = gap_seconds(forward, backward, rank)
+    return fill, sum(backward[rank + 1 :]), drain
+
+
+def _forward_wait(
+    forward: Sequence[float], backward: Sequence[float], rank: int
+) -> tuple[float, float, float]:
+    fill, _, drain = gap_seconds(forward, backward, rank)
+    return fill, sum(forward[rank + 1 :]), drain
+
+
+def _backward_in_order(
+    forward: Sequence[float], backward: Sequence[float], rank: int
+) -> tuple[float, float, float]:
+    wait = sum(forward[rank + 1 :]) + sum(backward[:rank])
+    return sum(forward[:rank]), wait, sum(backward[rank + 1 :])
+
+
+def _all_even(
+    forward: Sequence[float], backward: Sequence[float], rank: int
+) -> tuple[float, float, float]:
+    n, f, b = len(forward), forward[rank], backward[rank]
+    return rank * f, (n - 1 - rank) * (f + b), rank * b
+
+
+def _uneven_steps(rng: random.Random) -> Iterator[tuple[list[float], list[float], int]]:
+    for rank in range(2):
+        yield [1.0, 1.0], [2.0, 2.0], rank
+    for rank in range(3):
+        yield [1.0, 2.0, 4.0], [3.0, 5.0, 7.0], rank
+    for _ in range(8):
+        num_ranks = rng.randint(2, 6)
+        forward = [float(rng.randint(1, 9)) for _ in range(num_ranks)]
+        backward = [float(rng.randint(1, 9)) for _ in range(num_ranks)]
+        yield forward, backward, rng.randrange(num_ranks)
+
+
+UNEVEN_STAGES = Exercise(
+    "05.2",
+    "Uneven stages: fill, wait, drain",
+    gap_seconds,
+    cases=_uneven_steps,
+    misconceptions=[
+        Misconception(
+            _itself_too,
+            lambda f, b, r: (
+                f"Your filling includes {r}F0, {f[r]:g} s in which rank {r} works. It fills while "
+                f"the {r} ranks before it run."
+            ),
+        ),
+        Misconception(
+            _one_way,
+            lambda f, b, r: (
+                f"After {r}F0 the {len(f) - 1 - r} stages behind rank {r} still have their forward "
+                f"to do, before any of their backwards."
+            ),
+        ),
+        Misconception(
+            _forward_wait,
+            lambda f, b, r: (
+                f"When the forward has reached stage {len(f) - 1}, rank {r} does not go on yet: "
+                f"the backward begins there, and has to come back to rank {r}."
+            ),
+        ),
+        Misconception(
+            _backward_in_order,
+            lambda f, b, r: (
+                f"You let the backward run from stage 0 to stage {len(f) - 1}. It begins where the "
+                f"loss is, at stage {len(f) - 1}."
+            ),
+        ),
+        Misconception(
+            _all_even,
+            lambda f, b, r: (
+                f"You take every stage to be as heavy as stage {r}. A rank waits for the others, "
+                f"so sum up their seconds: forward {', '.join(f'{x:g}' for x in f)}."
+            ),
+        ),
+    ],
+    otherwise=lambda f, b, r: (
+        f"Write down all {2 * len(f)} actions in order and mark {r}F0 and {r}B0. What lies before "
+        f"the first mark, between the two, behind the second?"
+    ),
+    example=([1.0, 1.0, 1.0], [2.0, 2.0, 2.0], 1),
+)
+
+
+EXERCISES: list[Exercise] = [READ_A_TIMELINE, UNEVEN_STAGES, TRANSFER_TIME, LEAST_COMPUTE]
