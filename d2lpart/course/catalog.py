@@ -1,9 +1,9 @@
 """Every question, prediction and exercise of the course, found by its id.
 
-A lesson is one folder, `lessons/lesson_NN`, with four lists: QUESTIONS, EXERCISES, PREDICTIONS, and
-VARIANTS: for the id of a question, a function from a random generator to the same question with
-other numbers. The ids begin with the lesson's number: questions are "05.q1", exercises "05.1",
-predictions "05.p1".
+A lesson is one folder, `lessons/lesson_NN`, with two lists, QUESTIONS and EXERCISES, and where it
+has them PREDICTIONS, and VARIANTS: for the id of a question, a function from a random generator to
+the same question with other numbers. The ids begin with the lesson's number: questions are "05.q1",
+exercises "05.1", predictions "05.p1".
 """
 
 import os
@@ -55,12 +55,14 @@ def exercises() -> list[Exercise]:
 
 def predictions() -> list[Prediction]:
     """All predictions, in the order of the lessons."""
-    return [item for lesson in LESSONS for item in lesson.PREDICTIONS]
+    return [item for lesson in LESSONS for item in getattr(lesson, "PREDICTIONS", ())]
 
 
 def variants() -> dict[str, Variant]:
     """Return, for the id of each question that has variants, the function that draws one."""
-    return {key: draw for lesson in LESSONS for key, draw in lesson.VARIANTS.items()}
+    return {
+        key: draw for lesson in LESSONS for key, draw in getattr(lesson, "VARIANTS", {}).items()
+    }
 
 
 def question(question_id: str, *, seed: int | str | None = None) -> BaseQuestion:

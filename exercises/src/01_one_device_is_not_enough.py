@@ -15,8 +15,7 @@ import math
 import torch
 from d2lpart import (Decoder, DecoderShape, OutOfMemoryError, Pipeline, build_schedule, corpus,
                      decoder_ledger, predict_memory, profile)
-from d2lpart.course import check
-from d2lpart.course.questions import hints
+from d2lpart.course import check, hints
 
 torch.set_num_threads(1)
 

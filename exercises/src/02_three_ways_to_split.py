@@ -11,12 +11,9 @@
 
 # %%
 import torch
-from d2lpart import three_ways
-from d2lpart.course import check
-from d2lpart.course.questions import hints
-from d2lpart.models.convnet import NAMES, lenet
-from d2lpart.models.convnet import glyphs
-from d2lpart import TensorParallel
+from d2lpart import TensorParallel, three_ways
+from d2lpart.course import check, hints
+from d2lpart.models.convnet import NAMES, glyphs, lenet
 
 # %% [markdown]
 # ## Exercise 02.1 ● (10 minutes): Name the split

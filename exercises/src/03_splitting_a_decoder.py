@@ -11,8 +11,7 @@ import copy
 
 import torch
 from d2lpart import Action, Decoder, Pipeline, Schedule, corpus
-from d2lpart.course import check
-from d2lpart.course.questions import hints
+from d2lpart.course import check, hints
 from torch.nn.functional import cross_entropy
 
 torch.set_num_threads(1)

@@ -11,8 +11,7 @@ from itertools import combinations, pairwise
 from math import comb
 
 from d2lpart import Partition, build_schedule, check_placement, figures, partition, simulate
-from d2lpart.course import check
-from d2lpart.course.questions import hints
+from d2lpart.course import check, hints
 
 # %% [markdown]
 # ## Exercise 04.1 ● (5 minutes): crossings of a placement

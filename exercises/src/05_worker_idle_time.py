@@ -15,8 +15,7 @@ import math
 
 import torch
 from d2lpart import Decoder, Link, Pipeline, build_schedule, corpus, figures, simulate
-from d2lpart.course import check
-from d2lpart.course.questions import hints
+from d2lpart.course import check, hints
 
 torch.set_num_threads(1)
 

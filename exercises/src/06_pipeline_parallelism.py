@@ -11,8 +11,7 @@
 
 # %%
 from d2lpart import Decoder, Pipeline, Schedule, build_schedule, corpus, ranking, simulate
-from d2lpart.course import check
-from d2lpart.course.questions import hints
+from d2lpart.course import check, hints
 from d2lpart.timelines.simulator import undisturbed
 
 # %% [markdown]

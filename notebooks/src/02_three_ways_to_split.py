@@ -22,8 +22,7 @@ import copy
 
 import torch
 from d2lpart import figures, three_ways
-from d2lpart.models.convnet import NAMES, lenet
-from d2lpart.models.convnet import glyphs
+from d2lpart.models.convnet import NAMES, glyphs, lenet
 
 torch.set_num_threads(1)  # one thread is one rank's hardware, here and in the whole course
 torch.manual_seed(0)

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from d2lpart.course import catalog, check, question
-from d2lpart.course.checks import exercise, guard
+from d2lpart.course import catalog, check, exercise, question
+from d2lpart.course.checks import guard
 from d2lpart.course.checks.checker import judge
 from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.progress.store import load
@@ -27,7 +27,7 @@ MISCONCEPTIONS = [
 
 
 def number(lesson) -> str:
-    return lesson.__name__.removeprefix("d2lpart.course.lesson_")
+    return lesson.__name__.removeprefix("d2lpart.course.lessons.lesson_")
 
 
 @pytest.mark.parametrize("lesson", catalog.LESSONS, ids=number)

@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from d2lpart.commands import cli
+from d2lpart.commands import cli, doctor
 from d2lpart.machine import checkup as module
 from d2lpart.machine.checkup import NEEDED, Checkup, Part, examine
 from d2lpart.machine.hardware import cores
@@ -150,6 +150,6 @@ def test_the_command_as_json_has_all_that_is_printed(capsys):
 
 
 def test_a_machine_that_does_not_fit_gives_the_status_1(monkeypatch, capsys):
-    monkeypatch.setattr(module, "examine", lambda: with_part("torch", "2.0.1"))
+    monkeypatch.setattr(doctor, "examine", lambda: with_part("torch", "2.0.1"))
     assert cli.main(["doctor"]) == 1
     assert "The lessons do not run here yet: torch is 2.0.1" in capsys.readouterr().out

@@ -23,6 +23,7 @@ RIGHT = (
 )
 CHECK = "from d2lpart.course import check\ncheck('03.1', events)"
 COURSE = NOTEBOOKS.parent / "d2lpart/course"
+REFERENCES = COURSE / "lessons/lesson_03/exercises.py"
 LIMITS = Limits(memory=2**30)
 SHORT = Limits(load_seconds=2, exercise_seconds=1, memory=2**30)  # for what has no end
 
@@ -131,7 +132,7 @@ FORGERIES = {
         "    return reference(p)"
     ),
     "reads the course's file": (
-        f"def events(p):\n    text = open({str(COURSE / 'lesson_03_exercises.py')!r}).read()\n"
+        f"def events(p):\n    text = open({str(REFERENCES)!r}).read()\n"
         "    space = {}\n    exec(text, space)\n    return space['events'](p)"
     ),
     "looks up the stack": (
@@ -207,7 +208,7 @@ def test_a_right_one_is_graded_after_hostile_ones(graded):
 # The same with a way around the list of imports: what is not allowed is then stopped by the system.
 AROUND = "import torch\nget = torch.sys.modules.get\nos = get('os')\n"
 SYSTEM = {
-    "reading the course and other files": (f"os.open({str(COURSE / 'exercise.py')!r}, 0)"),
+    "reading the course and other files": (f"os.open({str(COURSE / 'checks/exercise.py')!r}, 0)"),
     "writing files": "os.open('mine', os.O_CREAT | os.O_WRONLY)",
     "network": "get('socket').socket().connect(('127.0.0.1', 9))",
     "new processes": "os.fork()",

@@ -200,7 +200,7 @@ def test_a_source_that_is_not_there(write, capsys):
 def test_the_kernel_finds_the_package_this_builder_belongs_to(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     monkeypatch.setenv("D2LPART_STRICT", "1")
-    root = str(Path(build.__file__).resolve().parents[2])
+    root = str(Path(build.__file__).resolve().parents[3])
     environment = build.kernel_environment(Variant.STUB)
     assert environment["PYTHONPATH"] == os.pathsep.join([root, "/elsewhere"])
     assert environment["D2LPART_STRICT"] == "0"

@@ -5,9 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from d2lpart.course import catalog, hint, predict, question
+from d2lpart.course import catalog, hint, hints, predict, question
 from d2lpart.course.progress.store import load
-from d2lpart.course.questions import hints
 from d2lpart.course.questions.choices import NumberQuestion
 from d2lpart.course.questions.hints import Hints, get_hint, hints_html, paragraphs
 from d2lpart.course.questions.prediction import Guess, Prediction
