@@ -2,8 +2,8 @@
 
 Notation: p ranks, m micro-batches, v chunks (stages a rank), F and B the time of a forward and a
 backward of one micro-batch on a rank's whole share; B = I + W. With v chunks, stage s lives on rank
-s mod p. The figures show p = 3 ranks, one line each, from left to right in time; a digit is the
-micro-batch, a capital letter in front of it what is done where that differs from column to column.
+s mod p. The figure above each schedule shows a small one, a line a rank, with F, I and W of 1 s and
+B of 2 s; `print(simulate(…))` draws it, and a test compares the two.
 
 The zero-bubble schedules split the backward. The input gradient I is what the stage before waits
 for; the weight gradient W is waited for by no one, so each W is put off until the rank has nothing
@@ -17,6 +17,60 @@ from itertools import count
 from numbers import Integral
 
 from d2lpart.schedules.schedule import Action, Schedule
+
+
+def naive(num_ranks: int, num_microbatches: int, chunks: int = 1) -> Schedule:
+    """One micro-batch after another, forward through all stages and back: one rank works at a time.
+
+    Idle (idle/total): (p−1)/p. Held: one micro-batch.
+    Source: the process flow of plain layer-wise model parallelism.
+    """
+    stage_to_rank = _round_robin(num_ranks, chunks)
+
+    # naive, 3 ranks, 2 micro-batches
+    #   rank 0 |F0            B0--F1            B1--|
+    #   rank 1 |  F0      B0--      F1      B1--    |
+    #   rank 2 |    F0B0--            F1B1--        |
+    def order(stages: Sequence[int]) -> Iterable[Action]:
+        for k in range(num_microbatches):
+            yield from (Action(s, "F", k) for s in stages)
+            yield from (Action(s, "B", k) for s in reversed(stages))
+
+    return _schedule("naive", order, stage_to_rank, num_ranks)
+
+
+def gpipe(num_ranks: int, num_microbatches: int, chunks: int = 1) -> Schedule:
+    """All forwards, then all backwards.
+
+    Bubble time: (p−1)(F+B)/v for m ≥ p or v = 1; idle/total (p−1)/(vm+p−1). Held: m micro-batches.
+    Source: GPipe (arXiv 1811.06965); the backwards run in the order of the forwards.
+    """
+    stage_to_rank = _round_robin(num_ranks, chunks)
+
+    # gpipe, 3 ranks, 4 micro-batches
+    #   rank 0 |F0F1F2F3            B0--B1--B2--B3--|
+    #   rank 1 |  F0F1F2F3      B0--B1--B2--B3--    |
+    #   rank 2 |    F0F1F2F3B0--B1--B2--B3--        |
+    def order(stages: Sequence[int]) -> Iterable[Action]:
+        yield from (Action(s, "F", k) for s in stages for k in range(num_microbatches))
+        yield from (Action(s, "B", k) for s in reversed(stages) for k in range(num_microbatches))
+
+    return _schedule("gpipe", order, stage_to_rank, num_ranks)
+
+
+def _round_robin(num_ranks: int, chunks: int) -> tuple[int, ...]:
+    return tuple(stage % num_ranks for stage in range(num_ranks * chunks))
+
+
+def _schedule(
+    name: str,
+    order: Callable[[Sequence[int]], Iterable[Action]],
+    stage_to_rank: tuple[int, ...],
+    num_ranks: int,
+) -> Schedule:
+    """Assemble a schedule from `order(stages of one rank)`."""
+    stages = [[s for s, r in enumerate(stage_to_rank) if r == rank] for rank in range(num_ranks)]
+    return Schedule([order(own) for own in stages], stage_to_rank, name)
 
 
 def one_f_one_b(num_ranks: int, num_microbatches: int, chunks: int = 1) -> Schedule:
@@ -35,6 +89,10 @@ def one_f_one_b(num_ranks: int, num_microbatches: int, chunks: int = 1) -> Sched
             f"1f1b runs one stage a rank, not {chunks}: use chunks=1, in a "
             f"Pipeline as many devices as stages; or 'interleaved', which runs several"
         )
+    # 1f1b, 3 ranks, 4 micro-batches
+    #   rank 0 |F0F1F2        B0--F3B1--  B2--  B3--|
+    #   rank 1 |  F0F1    B0--F2B1--F3B2--  B3--    |
+    #   rank 2 |    F0B0--F1B1--F2B2--F3B3--        |
     orders = []
     for stage in range(num_ranks):
         forwards = [Action(stage, "F", k) for k in range(num_microbatches)]
@@ -57,6 +115,9 @@ def interleaved(num_ranks: int, num_microbatches: int, chunks: int = 1) -> Sched
     rank 0: 0F0 0F1 2F0 2F1 2B0 2B1 0B0 0B1
     rank 1: 1F0 1F1 3F0 3B0 3F1 3B1 1B0 1B1
     """
+    # interleaved, 2 ranks, 2 micro-batches, 2 stages a rank
+    #   rank 0 |0F0-0F1-2F0-2F1-        2B0-----    2B1-----0B0-----0B1-----|
+    #   rank 1 |    1F0-1F1-3F0-3B0-----3F1-3B1-----1B0-----1B1-----        |
     p, v = num_ranks, chunks
     orders = []
     for rank in range(p):
@@ -99,6 +160,10 @@ def zb_h1(num_ranks: int, num_microbatches: int, chunks: int = 1) -> Schedule:
     rank 0: 0F0 0F1 0I0 0W0 0F2 0I1 0W1 0I2 0W2
     rank 1: 1F0 1I0 1F1 1I1 1W0 1F2 1I2 1W1 1W2
     """
+    # zb-h1, 3 ranks, 5 micro-batches
+    #   rank 0 |F0F1F2    I0W0F3I1W1F4I2W2I3W3I4W4|
+    #   rank 1 |  F0F1  I0F2I1W0F3I2W1F4I3W2I4W3W4|
+    #   rank 2 |    F0I0F1I1F2I2W0F3I3W1F4I4W2W3W4|
     return _delayed("zb-h1", num_ranks, num_microbatches, chunks, delay=1)
 
 
@@ -113,6 +178,10 @@ def zb_h2(num_ranks: int, num_microbatches: int, chunks: int = 1) -> Schedule:
     rank 0: 0F0 0F1 0F2 0I0 0W0 0I1 0W1 0I2 0W2
     rank 1: 1F0 1I0 1F1 1I1 1F2 1I2 1W0 1W1 1W2
     """
+    # zb-h2, 3 ranks, 6 micro-batches
+    #   rank 0 |F0F1F2F3F4I0W0F5I1W1I2W2I3W3I4W4I5W5    |
+    #   rank 1 |  F0F1F2I0F3I1F4I2W0F5I3W1I4W2I5W3W4W5  |
+    #   rank 2 |    F0I0F1I1F2I2F3I3F4I4W0F5I5W1W2W3W4W5|
     return _delayed("zb-h2", num_ranks, num_microbatches, chunks, delay=2)
 
 
@@ -159,6 +228,9 @@ def zb_v(num_ranks: int, num_microbatches: int, chunks: int = 2) -> Schedule:
             f"zb-v runs two stages a rank, not {chunks}: leave chunks out, or use chunks=2, in a "
             f"Pipeline half as many devices as stages"
         )
+    # zb-v, 2 ranks, 3 micro-batches, 2 stages a rank
+    #   rank 0 |0F0-0F1-0F2-3F0-3I0-3W0-3F1-3I1-3W1-0I0-0W0-3F2-3I2-3W2-0I1-0W1-0I2-0W2-    |
+    #   rank 1 |    1F0-2F0-1F1-2F1-2I0-2W0-1F2-1I0-1W0-2F2-2I1-2W1-1I1-2I2-1I2-1W1-2W2-1W2-|
     p, m = num_ranks, num_microbatches
     full = [_v_order(rank, p, max(m, 2 * p - 1)) for rank in range(p)]
     orders = [[action for action in order if action.microbatch < m] for order in full]
@@ -184,37 +256,6 @@ def _v_order(rank: int, p: int, m: int) -> Iterator[Action]:
     microbatch = {step: count() for step in set(steps)}
     for stage, kind in steps:
         yield Action(stage, kind, next(microbatch[stage, kind]))
-
-
-def naive(num_ranks: int, num_microbatches: int, chunks: int = 1) -> Schedule:
-    """One micro-batch after another, forward through all stages and back: one rank works at a time.
-
-    Idle (idle/total): (p−1)/p. Held: one micro-batch.
-    Source: the process flow of plain layer-wise model parallelism.
-    """
-    stage_to_rank = _round_robin(num_ranks, chunks)
-
-    def order(stages: Sequence[int]) -> Iterable[Action]:
-        for k in range(num_microbatches):
-            yield from (Action(s, "F", k) for s in stages)
-            yield from (Action(s, "B", k) for s in reversed(stages))
-
-    return _schedule("naive", order, stage_to_rank, num_ranks)
-
-
-def gpipe(num_ranks: int, num_microbatches: int, chunks: int = 1) -> Schedule:
-    """All forwards, then all backwards.
-
-    Bubble time: (p−1)(F+B)/v for m ≥ p or v = 1; idle/total (p−1)/(vm+p−1). Held: m micro-batches.
-    Source: GPipe (arXiv 1811.06965); the backwards run in the order of the forwards.
-    """
-    stage_to_rank = _round_robin(num_ranks, chunks)
-
-    def order(stages: Sequence[int]) -> Iterable[Action]:
-        yield from (Action(s, "F", k) for s in stages for k in range(num_microbatches))
-        yield from (Action(s, "B", k) for s in reversed(stages) for k in range(num_microbatches))
-
-    return _schedule("gpipe", order, stage_to_rank, num_ranks)
 
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
@@ -254,18 +295,3 @@ def build_schedule(
         if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
             raise ValueError(f"{what} is {size!r}: a schedule needs a whole number of at least 1")
     return SCHEDULES[name](*map(int, sizes.values()))
-
-
-def _round_robin(num_ranks: int, chunks: int) -> tuple[int, ...]:
-    return tuple(stage % num_ranks for stage in range(num_ranks * chunks))
-
-
-def _schedule(
-    name: str,
-    order: Callable[[Sequence[int]], Iterable[Action]],
-    stage_to_rank: tuple[int, ...],
-    num_ranks: int,
-) -> Schedule:
-    """Assemble a schedule from `order(stages of one rank)`."""
-    stages = [[s for s, r in enumerate(stage_to_rank) if r == rank] for rank in range(num_ranks)]
-    return Schedule([order(own) for own in stages], stage_to_rank, name)

@@ -2,9 +2,11 @@
 
 import re
 from itertools import product
+from pathlib import Path
 
 import pytest
 
+from d2lpart.schedules import orders
 from d2lpart.schedules.orders import (
     SCHEDULES,
     build_schedule,
@@ -233,3 +235,25 @@ def test_a_new_schedule_joins_by_an_entry(monkeypatch):
     assert build_schedule("mine", 2, 3) == gpipe(2, 3)
     with pytest.raises(ValueError, match="mine"):
         build_schedule("yours", 2, 3)
+
+
+FIGURES = re.findall(
+    r"^ +# ([\w-]+), (\d) ranks, (\d) micro-batches(?:, (\d) stages a rank)?\n"
+    r"((?: +#   rank .+\n)+)",
+    Path(orders.__file__).read_text("utf-8"),
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize(("name", "ranks", "microbatches", "chunks", "lanes"), FIGURES)
+def test_the_figure_above_a_schedule_is_what_the_simulator_draws(
+    name, ranks, microbatches, chunks, lanes
+):
+    schedule = build_schedule(name, int(ranks), int(microbatches), chunks=int(chunks or 1))
+    told = str(simulate(schedule, {"F": 1, "B": 2, "I": 1, "W": 1})).splitlines()[1:]
+    told = [line[: line.rindex("|") + 1] for line in told if line.startswith("rank")]
+    assert re.findall(r"rank .+", lanes) == told
+
+
+def test_every_schedule_has_its_figure():
+    assert {name for name, *_ in FIGURES} == set(SCHEDULES)
