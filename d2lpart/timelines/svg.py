@@ -1,7 +1,7 @@
 """A timeline as a small SVG picture, made of text alone: fast enough to follow a slider.
 
 It has one lane a rank, a box for each action, and what it shows in words for those who cannot see
-it. Those of `d2lpart.figures` say more, and take a hundred times as long.
+it. The pictures of `d2lpart.figures` say more, and take a hundred times as long.
 """
 
 import html
