@@ -10,28 +10,30 @@ import os
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.checks.guard import guarded_judge
 from d2lpart.course.checks.verdict import Result
-from d2lpart.course.lessons import (
-    lesson_00,
-    lesson_01,
-    lesson_02,
-    lesson_03,
-    lesson_04,
-    lesson_05,
-    lesson_06,
-)
 from d2lpart.course.progress.store import hints_seen, load, read, record
 from d2lpart.course.progress.table import Report, report
 from d2lpart.course.questions.choices import BaseQuestion, NumberQuestion
 from d2lpart.course.questions.hints import Hint, Hints, get_hint, levels
 from d2lpart.course.questions.prediction import Guess, Prediction
 
-LESSONS = (lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06)
+LESSONS: tuple[ModuleType, ...] = (
+    import_module("d2lpart.course.lessons.lesson_00"),
+    import_module("d2lpart.course.lessons.lesson_01"),
+    import_module("d2lpart.course.lessons.lesson_02"),
+    import_module("d2lpart.course.lessons.lesson_03"),
+    import_module("d2lpart.course.lessons.lesson_04"),
+    import_module("d2lpart.course.lessons.lesson_05"),
+    import_module("d2lpart.course.lessons.lesson_06"),
+)
+"""The lessons in their order; a new one joins by a line here."""
 
 NOT_TRIED = ("missing", "not callable")
 """Verdicts on what is no attempt."""

@@ -25,7 +25,29 @@ def with_help(items: Iterable[Item], table: Mapping[str, Help]) -> list[Item]:
     """
     helped = list(items)
     ids = {item.id for item in helped}
-    if ids != set(table):
-        missing, strange = sorted(ids - set(table)), sorted(set(table) - ids)
-        raise ValueError(f"items without help: {missing}; help without an item: {strange}")
+    wrong = [_without_help(item_id) for item_id in sorted(ids - set(table))]
+    wrong += [_without_item(item_id) for item_id in sorted(set(table) - ids)]
+    if wrong:
+        raise ValueError("; ".join(wrong))
     return [replace(item, **table[item.id]._asdict()) for item in helped]
+
+
+def _without_help(item_id: str) -> str:
+    return f'{item_id} has no help: add "{item_id}": Help((three hints), worked) to {_at(item_id)}'
+
+
+def _without_item(item_id: str) -> str:
+    items = "QUESTIONS of questions.py" if _asks(item_id) else "EXERCISES of exercises.py"
+    return f"{item_id} has help and is no item: add it to {items}, or take it out of {_at(item_id)}"
+
+
+def _at(item_id: str) -> str:
+    """The table that an item's help belongs to, and the file it stands in."""
+    lesson = item_id.partition(".")[0]
+    table = "HELP" if _asks(item_id) else "EXERCISE_HELP"
+    return f"{table} in d2lpart/course/lessons/lesson_{lesson}/help.py"
+
+
+def _asks(item_id: str) -> bool:
+    """Whether the id is that of a question; else it is an exercise's."""
+    return ".q" in item_id
