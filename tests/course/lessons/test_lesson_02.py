@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from d2lpart import course
-from d2lpart.course import catalog
+from d2lpart.course.lessons import lesson_02
 from d2lpart.course.lessons.lesson_02 import facts
 from d2lpart.course.lessons.lesson_02.variants import (
     barriers_by_outputs,
@@ -74,7 +74,7 @@ def test_questions_and_checks_leave_the_global_generator_alone():
     for cached in (facts.costs, facts.ways, facts.decoder_ways):
         cached.cache_clear()
     before = torch.get_rng_state()
-    for item in catalog.lesson_02.QUESTIONS:
+    for item in lesson_02.QUESTIONS:
         repr(item), item._repr_html_()
     assert course.check("02.3", course.exercise("02.3").reference).ok
     assert torch.equal(torch.get_rng_state(), before)
