@@ -344,9 +344,9 @@ def test_questions_of_every_kind_are_answered_without_a_mouse(lab: Lab, page: An
 
 
 EXPLORERS = [
-    "from d2lpart import widgets",
-    "widgets.schedule_explorer(num_ranks=3, num_microbatches=4)",
-    "widgets.partition_editor([4, 4, 1, 1, 1, 1], 2)",
+    "from d2lpart import explorers",
+    "explorers.schedule_explorer(num_ranks=3, num_microbatches=4)",
+    "explorers.partition_editor([4, 4, 1, 1, 1, 1], 2)",
 ]
 
 
@@ -375,7 +375,7 @@ def test_explorers_follow_the_keyboard(lab: Lab, page: Any) -> None:
 
 
 BUILDER = [
-    "from d2lpart.explorers.widgets import schedule_builder",
+    "from d2lpart.explorers import schedule_builder",
     "schedule_builder(2, 1)",
 ]
 
