@@ -38,6 +38,14 @@ class Misconception(NamedTuple):
     function: Callable[..., Any]
     sentence: Explanation
 
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args)
+
+
+def misconception(sentence: Explanation) -> Callable[[Callable[..., Any]], Misconception]:
+    """Make the function below a `Misconception`; called, it still returns its wrong value."""
+    return lambda function: Misconception(function, sentence)
+
 
 class Property(NamedTuple):
     """One thing that is asked of every output: a layer of the verdict.

@@ -4,7 +4,7 @@ import math
 import random
 from collections.abc import Iterator
 
-from d2lpart.course.checks.exercise import Exercise, Misconception
+from d2lpart.course.checks.exercise import Exercise, misconception
 
 
 def largest_microbatch(
@@ -18,18 +18,36 @@ def largest_microbatch(
     return 0
 
 
+@misconception(
+    lambda b, a, one, state, c: (
+        f"You hold one micro-batch at a time. Under 1F1B this rank takes in up to {a} before the "
+        f"first one goes."
+    )
+)
 def _one_in_flight(
     batch: int, ahead: int, sequence_bytes: int, state_bytes: int, capacity: int
 ) -> int:
     return largest_microbatch(batch, 1, sequence_bytes, state_bytes, capacity)
 
 
+@misconception(
+    lambda b, a, one, state, c: (
+        f"You hold all {b} sequences at once, as GPipe does. Under 1F1B at most {a} micro-batches "
+        f"are held."
+    )
+)
 def _all_in_flight(
     batch: int, ahead: int, sequence_bytes: int, state_bytes: int, capacity: int
 ) -> int:
     return largest_microbatch(batch, batch, sequence_bytes, state_bytes, capacity)
 
 
+@misconception(
+    lambda b, a, one, state, c: (
+        f"You always count {a} micro-batches in flight. When the micro-batches are large, there "
+        f"are fewer than {a} in a batch of {b}."
+    )
+)
 def _uncapped(batch: int, ahead: int, sequence_bytes: int, state_bytes: int, capacity: int) -> int:
     sizes = [
         size
@@ -39,10 +57,22 @@ def _uncapped(batch: int, ahead: int, sequence_bytes: int, state_bytes: int, cap
     return max(sizes, default=0)
 
 
+@misconception(
+    lambda b, a, one, state, c: (
+        f"Of {c:,} bytes {state:,} are taken before the first activation: weights, gradients and "
+        f"optimizer."
+    )
+)
 def _no_state(batch: int, ahead: int, sequence_bytes: int, state_bytes: int, capacity: int) -> int:
     return largest_microbatch(batch, ahead, sequence_bytes, 0, capacity)
 
 
+@misconception(
+    lambda b, a, one, state, c: (
+        f"That much would fit, but {b} sequences cannot be cut into equal micro-batches of that "
+        f"size."
+    )
+)
 def _no_divisor(
     batch: int, ahead: int, sequence_bytes: int, state_bytes: int, capacity: int
 ) -> int:
@@ -51,15 +81,30 @@ def _no_divisor(
     return max(0, min(batch, (capacity - state_bytes) // (ahead * sequence_bytes)))
 
 
+@misconception(
+    lambda b, a, one, state, c: (
+        "That is how many micro-batches there are. Return how many sequences one of them has."
+    )
+)
 def _how_many(batch: int, ahead: int, sequence_bytes: int, state_bytes: int, capacity: int) -> int:
     size = largest_microbatch(batch, ahead, sequence_bytes, state_bytes, capacity)
     return batch // size if size else 0
 
 
+@misconception(
+    lambda b, a, one, state, c: (
+        f"What fills the {c:,} bytes to the last one still fits: 0 have to be left over."
+    )
+)
 def _with_room(batch: int, ahead: int, sequence_bytes: int, state_bytes: int, capacity: int) -> int:
     return largest_microbatch(batch, ahead, sequence_bytes, state_bytes, capacity - 1)
 
 
+@misconception(
+    lambda b, a, one, state, c: (
+        f"One sequence at a time fits if anything does. Is there a larger divisor of {b} that fits?"
+    )
+)
 def _smallest(batch: int, ahead: int, sequence_bytes: int, state_bytes: int, capacity: int) -> int:
     return min(1, largest_microbatch(batch, ahead, sequence_bytes, state_bytes, capacity))
 
@@ -84,61 +129,14 @@ MICROBATCH = Exercise(
     largest_microbatch,
     cases=_ranks,
     misconceptions=[
-        Misconception(
-            _one_in_flight,
-            lambda b, a, one, state, c: (
-                f"You hold one micro-batch at a time. Under 1F1B this rank takes in up to {a} "
-                f"before the first one goes."
-            ),
-        ),
-        Misconception(
-            _all_in_flight,
-            lambda b, a, one, state, c: (
-                f"You hold all {b} sequences at once, as GPipe does. Under 1F1B at most {a} "
-                f"micro-batches are held."
-            ),
-        ),
-        Misconception(
-            _uncapped,
-            lambda b, a, one, state, c: (
-                f"You always count {a} micro-batches in flight. When the micro-batches are large, "
-                f"there are fewer than {a} in a batch of {b}."
-            ),
-        ),
-        Misconception(
-            _no_state,
-            lambda b, a, one, state, c: (
-                f"Of {c:,} bytes {state:,} are taken before the first activation: weights, "
-                f"gradients and optimizer."
-            ),
-        ),
-        Misconception(
-            _no_divisor,
-            lambda b, a, one, state, c: (
-                f"That much would fit, but {b} sequences cannot be cut into equal micro-batches of "
-                f"that size."
-            ),
-        ),
-        Misconception(
-            _how_many,
-            lambda b, a, one, state, c: (
-                "That is how many micro-batches there are. Return how many sequences one of them "
-                "has."
-            ),
-        ),
-        Misconception(
-            _with_room,
-            lambda b, a, one, state, c: (
-                f"What fills the {c:,} bytes to the last one still fits: 0 have to be left over."
-            ),
-        ),
-        Misconception(
-            _smallest,
-            lambda b, a, one, state, c: (
-                f"One sequence at a time fits if anything does. Is there a larger divisor of {b} "
-                f"that fits?"
-            ),
-        ),
+        _one_in_flight,
+        _all_in_flight,
+        _uncapped,
+        _no_state,
+        _no_divisor,
+        _how_many,
+        _with_room,
+        _smallest,
     ],
     otherwise=lambda b, a, one, state, c: (
         f"Try the divisors of {b} from the largest: how many micro-batches are there, how many of "
@@ -157,26 +155,47 @@ def training_bytes(parameters: int, moments: int) -> tuple[int, int, int]:
     return 2 * parameters, 2 * parameters, 4 * (1 + moments) * parameters
 
 
+@misconception(
+    lambda n, k: (
+        f"Your optimizer keeps {k} moments and no weight. A step adds small numbers, which 16 bits "
+        f"would lose, so it keeps a 32-bit copy as well: {4 * n:,} bytes more."
+    )
+)
 def _no_master(parameters: int, moments: int) -> tuple[int, int, int]:
     return 2 * parameters, 2 * parameters, 4 * moments * parameters
 
 
+@misconception(lambda n, k: f"The copy has 4 bytes, and so has each of the {k} moments, not 2.")
 def _two_byte_moments(parameters: int, moments: int) -> tuple[int, int, int]:
     return 2 * parameters, 2 * parameters, (4 + 2 * moments) * parameters
 
 
+@misconception(
+    lambda n, k: (
+        f"What the optimizer keeps has 32 bits: 4 bytes for the copy of the weight and 4 for each "
+        f"of the {k} moments."
+    )
+)
 def _all_in_two(parameters: int, moments: int) -> tuple[int, int, int]:
     return 2 * parameters, 2 * parameters, 2 * (1 + moments) * parameters
 
 
+@misconception(
+    lambda n, k: (
+        "That is training in 32 bits throughout. Here weights and gradients have 16 bits, and the "
+        "32-bit weights are in the optimizer's keeping. (The sum is the same.)"
+    )
+)
 def _all_in_four(parameters: int, moments: int) -> tuple[int, int, int]:
     return 4 * parameters, 4 * parameters, 4 * moments * parameters
 
 
+@misconception("Those are bits. 8 of them are a byte.")
 def _bits(parameters: int, moments: int) -> tuple[int, int, int]:
     return 16 * parameters, 16 * parameters, 32 * (1 + moments) * parameters
 
 
+@misconception(lambda n, k: f"That is Adam, which keeps 2 moments. This optimizer keeps {k}.")
 def _always_adam(parameters: int, moments: int) -> tuple[int, int, int]:
     return training_bytes(parameters, 2)
 
@@ -194,38 +213,7 @@ TRAINING_BYTES = Exercise(
     "Bytes for a 7B",
     training_bytes,
     cases=_models,
-    misconceptions=[
-        Misconception(
-            _no_master,
-            lambda n, k: (
-                f"Your optimizer keeps {k} moments and no weight. A step adds small numbers, which "
-                f"16 bits would lose, so it keeps a 32-bit copy as well: {4 * n:,} bytes more."
-            ),
-        ),
-        Misconception(
-            _two_byte_moments,
-            lambda n, k: f"The copy has 4 bytes, and so has each of the {k} moments, not 2.",
-        ),
-        Misconception(
-            _all_in_two,
-            lambda n, k: (
-                f"What the optimizer keeps has 32 bits: 4 bytes for the copy of the weight and 4 "
-                f"for each of the {k} moments."
-            ),
-        ),
-        Misconception(
-            _all_in_four,
-            lambda n, k: (
-                "That is training in 32 bits throughout. Here weights and gradients have 16 bits, "
-                "and the 32-bit weights are in the optimizer's keeping. (The sum is the same.)"
-            ),
-        ),
-        Misconception(_bits, "Those are bits. 8 of them are a byte."),
-        Misconception(
-            _always_adam,
-            lambda n, k: f"That is Adam, which keeps 2 moments. This optimizer keeps {k}.",
-        ),
-    ],
+    misconceptions=[_no_master, _two_byte_moments, _all_in_two, _all_in_four, _bits, _always_adam],
     otherwise=lambda n, k: (
         f"Start with one parameter: 2 bytes of weight, 2 of gradient. What does an optimizer with "
         f"{k} moments keep, in numbers of 4 bytes?"
@@ -240,34 +228,65 @@ def fewest_gpus(parameters: int, num_layers: int, usable_bytes: int) -> float:
     return math.ceil(num_layers / most) if most else math.inf
 
 
+@misconception(
+    lambda n, L, u: (
+        f"You cut anywhere. {u / 1e9:.4g} GB have room for {u * L / (BYTES * n):.2f} layers, and "
+        f"only whole ones can be placed."
+    )
+)
 def _cut_anywhere(parameters: int, num_layers: int, usable_bytes: int) -> float:
     return math.ceil(BYTES * parameters / usable_bytes)
 
 
+@misconception(
+    lambda n, L, u: (
+        f"You cut anywhere, and stop at {L} GPUs. Count the whole layers that one GPU holds: "
+        f"{u * L // (BYTES * n)}."
+    )
+)
 def _at_most_all_layers(parameters: int, num_layers: int, usable_bytes: int) -> float:
     return min(num_layers, _cut_anywhere(parameters, num_layers, usable_bytes))
 
 
+@misconception(
+    lambda n, L, u: (
+        f"{2 * n / 1e9:.4g} GB of weights can be read so, not trained: a parameter in training "
+        f"takes {BYTES} bytes."
+    )
+)
 def _weights_alone(parameters: int, num_layers: int, usable_bytes: int) -> float:
     return fewest_gpus(parameters // 8, num_layers, usable_bytes)
 
 
+@misconception(
+    lambda n, L, u: (
+        f"You want equally many layers on each GPU. {L} layers may also lie {u * L // (BYTES * n)} "
+        f"to a GPU, with fewer on the last."
+    )
+)
 def _even_shares(parameters: int, num_layers: int, usable_bytes: int) -> float:
     even = [gpus for gpus in range(1, num_layers + 1) if num_layers % gpus == 0]
     return next((n for n in even if BYTES * parameters <= usable_bytes * n), math.inf)
 
 
+@misconception(
+    lambda n, L, u: (
+        f"{L} layers, {u * L // (BYTES * n)} on each GPU: a rest of {L % (u * L // (BYTES * n))} "
+        f"has no place. Round up."
+    )
+)
 def _rounded_down(parameters: int, num_layers: int, usable_bytes: int) -> float:
     most = usable_bytes * num_layers // (BYTES * parameters)
     return num_layers // most if most else math.inf
 
 
+@misconception(
+    lambda n, L, u: (
+        f"A layer takes {BYTES * n / L / 1e9:.4g} GB. How many have room in {u / 1e9:.4g} GB?"
+    )
+)
 def _layer_a_gpu(parameters: int, num_layers: int, usable_bytes: int) -> float:
     return num_layers
-
-
-def _no_way_out(parameters: int, num_layers: int, usable_bytes: int) -> float:
-    return math.ceil(num_layers / max(1, usable_bytes * num_layers // (BYTES * parameters)))
 
 
 def _nothing_helps(parameters: int, num_layers: int, usable_bytes: int) -> str:
@@ -275,6 +294,11 @@ def _nothing_helps(parameters: int, num_layers: int, usable_bytes: int) -> str:
         f"One layer takes {BYTES * parameters / num_layers / 1e9:.4g} GB, and a GPU has "
         f"{usable_bytes / 1e9:.4g} GB: no number of GPUs helps, so return `math.inf`."
     )
+
+
+@misconception(_nothing_helps)
+def _no_way_out(parameters: int, num_layers: int, usable_bytes: int) -> float:
+    return math.ceil(num_layers / max(1, usable_bytes * num_layers // (BYTES * parameters)))
 
 
 def _large_models(rng: random.Random) -> Iterator[tuple[int, int, int]]:
@@ -297,52 +321,13 @@ FEWEST_GPUS = Exercise(
     fewest_gpus,
     cases=_large_models,
     misconceptions=[
-        Misconception(
-            _cut_anywhere,
-            lambda n, L, u: (
-                f"You cut anywhere. {u / 1e9:.4g} GB have room for {u * L / (BYTES * n):.2f} "
-                f"layers, and only whole ones can be placed."
-            ),
-        ),
-        Misconception(
-            _at_most_all_layers,
-            lambda n, L, u: (
-                f"You cut anywhere, and stop at {L} GPUs. Count the whole layers that one GPU "
-                f"holds: {u * L // (BYTES * n)}."
-            ),
-        ),
-        Misconception(
-            _weights_alone,
-            lambda n, L, u: (
-                f"{2 * n / 1e9:.4g} GB of weights can be read so, not trained: a parameter in "
-                f"training takes {BYTES} bytes."
-            ),
-        ),
-        Misconception(
-            _rounded_down,
-            lambda n, L, u: (
-                f"{L} layers, {u * L // (BYTES * n)} on each GPU: a rest of "
-                f"{L % (u * L // (BYTES * n))} has no place. Round up."
-            ),
-        ),
-        Misconception(
-            _even_shares,
-            lambda n, L, u: (
-                f"You want equally many layers on each GPU. {L} layers may also lie "
-                f"{u * L // (BYTES * n)} to a GPU, with fewer on the last."
-            ),
-        ),
-        Misconception(
-            _layer_a_gpu,
-            lambda n, L, u: (
-                f"A layer takes {BYTES * n / L / 1e9:.4g} GB. How many have room in "
-                f"{u / 1e9:.4g} GB?"
-            ),
-        ),
-        Misconception(
-            _no_way_out,
-            _nothing_helps,
-        ),
+        _cut_anywhere,
+        _at_most_all_layers,
+        _weights_alone,
+        _rounded_down,
+        _even_shares,
+        _layer_a_gpu,
+        _no_way_out,
     ],
     otherwise=lambda n, L, u: (
         f"How many bytes does one of the {L} layers take, how many whole layers does a GPU of "

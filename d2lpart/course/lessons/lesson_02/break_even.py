@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 
-from d2lpart.course.checks.exercise import Exercise, Misconception
+from d2lpart.course.checks.exercise import Exercise, misconception
 
 
 def first_batch_for_replicas(parameters: int, cuts: Sequence[int]) -> int:
@@ -21,37 +21,55 @@ def _networks_and_cuts(rng: random.Random) -> Iterator[tuple[int, list[int]]]:
         yield rng.randint(1000, 10**6), cuts
 
 
+@misconception(
+    lambda parameters, cuts: (
+        f"With {len(cuts) * parameters // sum(cuts)} samples both move equally many. Replicas are "
+        f"to move *fewer*."
+    )
+)
 def _rounded_up(parameters: int, cuts: Sequence[int]) -> int:
     return -(-len(cuts) * parameters // sum(cuts))
 
 
+@misconception(
+    lambda parameters, cuts: (
+        f"You count 2 replicas. There are as many as stages, {len(cuts) + 1}, and a ring moves 2 × "
+        f"{len(cuts)} × {parameters} numbers."
+    )
+)
 def _of_two(parameters: int, cuts: Sequence[int]) -> int:
     return parameters // sum(cuts) + 1
 
 
+@misconception(
+    lambda parameters, cuts: (
+        f"You set what *one* rank of the ring sends against what crosses *all* cuts. There are "
+        f"{len(cuts) + 1} ranks."
+    )
+)
 def _of_one_rank(parameters: int, cuts: Sequence[int]) -> int:
     ranks = len(cuts) + 1
     return (ranks - 1) * parameters // (ranks * sum(cuts)) + 1
 
 
+@misconception(
+    lambda parameters, cuts: (
+        f"A cut is crossed twice: by activations, and by as many gradients. That is 2 × "
+        f"{sum(cuts)} numbers a sample."
+    )
+)
 def _only_forward(parameters: int, cuts: Sequence[int]) -> int:
     return 2 * len(cuts) * parameters // sum(cuts) + 1
 
 
+@misconception(
+    lambda parameters, cuts: (
+        f"At {len(cuts) * parameters / sum(cuts):.1f} samples the lines cross. A batch is a whole "
+        f"number of samples, the next one above that."
+    )
+)
 def _crossing(parameters: int, cuts: Sequence[int]) -> float:
     return len(cuts) * parameters / sum(cuts)
-
-
-def _to_the_nearest(parameters: int, cuts: Sequence[int]) -> int:
-    return round(_crossing(parameters, cuts))
-
-
-def _cut_off(parameters: int, cuts: Sequence[int]) -> int:
-    return len(cuts) * parameters // sum(cuts)
-
-
-def _bytes_and_numbers(parameters: int, cuts: Sequence[int]) -> int:
-    return 4 * len(cuts) * parameters // sum(cuts) + 1
 
 
 def _next(parameters: int, cuts: Sequence[int]) -> str:
@@ -61,6 +79,26 @@ def _next(parameters: int, cuts: Sequence[int]) -> str:
     )
 
 
+@misconception(_next)
+def _to_the_nearest(parameters: int, cuts: Sequence[int]) -> int:
+    return round(_crossing(parameters, cuts))
+
+
+@misconception(_next)
+def _cut_off(parameters: int, cuts: Sequence[int]) -> int:
+    return len(cuts) * parameters // sum(cuts)
+
+
+@misconception("You set bytes against numbers: 4 bytes for each are on both sides, and cancel.")
+def _bytes_and_numbers(parameters: int, cuts: Sequence[int]) -> int:
+    return 4 * len(cuts) * parameters // sum(cuts) + 1
+
+
+@misconception(
+    lambda parameters, cuts: (
+        f"A ring of n = {len(cuts) + 1} ranks moves 2(n − 1) times the gradients, not 2n."
+    )
+)
 def _as_many_as_ranks(parameters: int, cuts: Sequence[int]) -> int:
     return (len(cuts) + 1) * parameters // sum(cuts) + 1
 
@@ -71,53 +109,15 @@ BREAK_EVEN = Exercise(
     first_batch_for_replicas,
     cases=_networks_and_cuts,
     misconceptions=[
-        Misconception(
-            _rounded_up,
-            lambda parameters, cuts: (
-                f"With {_rounded_up(parameters, cuts)} samples both move equally many. Replicas "
-                f"are to move *fewer*."
-            ),
-        ),
-        Misconception(
-            _of_two,
-            lambda parameters, cuts: (
-                f"You count 2 replicas. There are as many as stages, {len(cuts) + 1}, and a ring "
-                f"moves 2 × {len(cuts)} × {parameters} numbers."
-            ),
-        ),
-        Misconception(
-            _of_one_rank,
-            lambda parameters, cuts: (
-                f"You set what *one* rank of the ring sends against what crosses *all* cuts. There "
-                f"are {len(cuts) + 1} ranks."
-            ),
-        ),
-        Misconception(
-            _only_forward,
-            lambda parameters, cuts: (
-                f"A cut is crossed twice: by activations, and by as many gradients. That is "
-                f"2 × {sum(cuts)} numbers a sample."
-            ),
-        ),
-        Misconception(
-            _crossing,
-            lambda parameters, cuts: (
-                f"At {_crossing(parameters, cuts):.1f} samples the lines cross. A batch is a whole "
-                f"number of samples, the next one above that."
-            ),
-        ),
-        Misconception(_cut_off, _next),
-        Misconception(_to_the_nearest, _next),
-        Misconception(
-            _bytes_and_numbers,
-            "You set bytes against numbers: 4 bytes for each are on both sides, and cancel.",
-        ),
-        Misconception(
-            _as_many_as_ranks,
-            lambda parameters, cuts: (
-                f"A ring of n = {len(cuts) + 1} ranks moves 2(n − 1) times the gradients, not 2n."
-            ),
-        ),
+        _rounded_up,
+        _of_two,
+        _of_one_rank,
+        _only_forward,
+        _crossing,
+        _cut_off,
+        _to_the_nearest,
+        _bytes_and_numbers,
+        _as_many_as_ranks,
     ],
     otherwise=lambda parameters, cuts: (
         f"In numbers: the cuts move 2 × batch × {sum(cuts)}, the ring of {len(cuts) + 1} replicas "

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 
-from d2lpart.course.checks.exercise import Exercise, Misconception
+from d2lpart.course.checks.exercise import Exercise, misconception
 from d2lpart.course.lessons.lesson_02.break_even import BREAK_EVEN
 from d2lpart.course.lessons.lesson_02.inside import SPLIT_TERMS
 
@@ -50,6 +50,10 @@ def _splits(rng: random.Random) -> Iterator[tuple[Weights]]:
         yield ([[1.0] * layers] * ranks,)
 
 
+@misconception(
+    "You mix the names of two books. Here they are D2L's: network partitioning cuts between "
+    "layers, layer-wise partitioning inside each."
+)
 def _other_book(weights: Weights) -> str:
     """Call the cut between layers "layer-wise", and the other one by the name that is left."""
     swapped = {NETWORK: LAYERWISE, LAYERWISE: NETWORK}
@@ -57,12 +61,24 @@ def _other_book(weights: Weights) -> str:
     return swapped.get(right, right)
 
 
+@misconception(
+    lambda weights: (
+        f"Each of the {len(weights[0])} layers is whole on one rank, but a rank's layers are not "
+        f"consecutive."
+    )
+)
 def _in_any_order(weights: Weights) -> str:
     """Take whole layers for network partitioning, wherever they are."""
     right = name_the_split(weights)
     return NETWORK if right == NONE else right
 
 
+@misconception(
+    lambda weights: (
+        f"Rank 0 holds {sum(weights[0]):g} of {len(weights[0])} layers' weights in all. That does "
+        f"not tell whole layers from parts of each: look at the single numbers."
+    )
+)
 def _by_amounts(weights: Weights) -> str:
     """Look only at how much each rank holds in all."""
     amounts = [sum(own) for own in weights]
@@ -71,18 +87,36 @@ def _by_amounts(weights: Weights) -> str:
     return LAYERWISE if len(set(amounts)) == 1 else name_the_split(weights)
 
 
+@misconception(
+    lambda weights: (
+        f"Rank 0 holds {weights[0][0]:g} of the first layer, not 1/{len(weights)}. A layer need "
+        f"not divide evenly: what counts is that no rank has all of it."
+    )
+)
 def _only_evenly(weights: Weights) -> str:
     """Take parts for a split only where all ranks have equally much of a layer."""
     right = name_the_split(weights)
     return NETWORK if right == LAYERWISE and weights[0][0] * len(weights) != 1 else right
 
 
+@misconception(
+    lambda weights: (
+        f"Rank 0 has {[round(part) for part in weights[0]]} of the layers. Whose run comes first "
+        f"does not matter: any rank may have the first layers."
+    )
+)
 def _in_rank_order(weights: Weights) -> str:
     """Let the first layers be on rank 0, the next ones on rank 1, and nowhere else."""
     owners = [own.index(1) for own in zip(*weights, strict=True) if 1 in own]
     return name_the_split(weights) if owners == sorted(owners) else NONE
 
 
+@misconception(
+    lambda weights: (
+        f"Every rank has something of every layer, but of the first only {weights[0][0]:g}. A "
+        f"replica has all of it."
+    )
+)
 def _copies_of_all(weights: Weights) -> str:
     """Take every split in which all ranks have every layer for replicas."""
     return DATA if all(part for own in weights for part in own) else name_the_split(weights)
@@ -94,46 +128,12 @@ NAME_THE_SPLIT = Exercise(
     name_the_split,
     cases=_splits,
     misconceptions=[
-        Misconception(
-            _other_book,
-            "You mix the names of two books. Here they are D2L's: network partitioning cuts "
-            "between layers, layer-wise partitioning inside each.",
-        ),
-        Misconception(
-            _in_any_order,
-            lambda weights: (
-                f"Each of the {len(weights[0])} layers is whole on one rank, but a rank's layers "
-                f"are not consecutive."
-            ),
-        ),
-        Misconception(
-            _by_amounts,
-            lambda weights: (
-                f"Rank 0 holds {sum(weights[0]):g} of {len(weights[0])} layers' weights in all. "
-                f"That does not tell whole layers from parts of each: look at the single numbers."
-            ),
-        ),
-        Misconception(
-            _only_evenly,
-            lambda weights: (
-                f"Rank 0 holds {weights[0][0]:g} of the first layer, not 1/{len(weights)}. A layer "
-                f"need not divide evenly: what counts is that no rank has all of it."
-            ),
-        ),
-        Misconception(
-            _in_rank_order,
-            lambda weights: (
-                f"Rank 0 has {[round(part) for part in weights[0]]} of the layers. Whose run comes "
-                f"first does not matter: any rank may have the first layers."
-            ),
-        ),
-        Misconception(
-            _copies_of_all,
-            lambda weights: (
-                f"Every rank has something of every layer, but of the first only "
-                f"{weights[0][0]:g}. A replica has all of it."
-            ),
-        ),
+        _other_book,
+        _in_any_order,
+        _by_amounts,
+        _only_evenly,
+        _in_rank_order,
+        _copies_of_all,
     ],
     otherwise=lambda weights: (
         f"The ranks hold {[list(own) for own in weights]}. Are layers whole on one rank, in parts "
@@ -186,6 +186,10 @@ def _networks(rng: random.Random) -> Iterator[tuple[list[Layer], int]]:
         yield [*layers, ("dense", channels * size**2, rng.randint(2, 20), 1)], start
 
 
+@misconception(
+    "You count each weight of a convolution as used once. It is used at every place of the output: "
+    "that is why a convolution does so much with so few weights."
+)
 def _used_once(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
     """Take the weights of a convolution for its multiply-adds."""
     rows = layer_table(layers, size)
@@ -195,6 +199,12 @@ def _used_once(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
     ]
 
 
+@misconception(
+    lambda layers, size: (
+        f"You count the places of the input. A window of width k fits into {size} pixels {size} − "
+        f"k + 1 times: count the places of the output."
+    )
+)
 def _at_input(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
     """Let a convolution compute at every place of its input."""
     found = []
@@ -207,6 +217,7 @@ def _at_input(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
     return found
 
 
+@misconception("The biases are parameters, too: one for each output channel or unit.")
 def _no_bias(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
     """Count weights alone."""
     rows = layer_table(layers, size)
@@ -216,6 +227,7 @@ def _no_bias(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
     ]
 
 
+@misconception("A bias is added, not multiplied: it is in no multiply-add.")
 def _with_bias(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
     """Count each parameter as used once an output place, biases too."""
     rows = layer_table(layers, size)
@@ -225,11 +237,17 @@ def _with_bias(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
     ]
 
 
+@misconception(
+    "You count a multiplication and an addition, 2 operations. Together they are 1 multiply-add."
+)
 def _two_each(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
     """Count a multiply-add as two operations."""
     return [(count, 2 * work) for count, work in layer_table(layers, size)]
 
 
+@misconception(
+    "You give each output channel of a convolution one window. It has one for each input channel."
+)
 def _one_window(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
     """Give an output channel one window, and not one for each input channel."""
     rows = layer_table(layers, size)
@@ -239,6 +257,10 @@ def _one_window(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
     ]
 
 
+@misconception(
+    "Your windows are lines. A window is a square: width × width weights for each pair of an input "
+    "and an output channel."
+)
 def _a_line(layers: Sequence[Layer], size: int) -> list[tuple[int, int]]:
     """Let a window be as wide as it says, and 1 high."""
     rows = layer_table(layers, size)
@@ -253,43 +275,7 @@ LAYER_TABLE = Exercise(
     "The LeNet table",
     layer_table,
     cases=_networks,
-    misconceptions=[
-        Misconception(
-            _used_once,
-            "You count each weight of a convolution as used once. It is used at every place of the "
-            "output: that is why a convolution does so much with so few weights.",
-        ),
-        Misconception(
-            _at_input,
-            lambda layers, size: (
-                f"You count the places of the input. A window of width k fits into {size} pixels "
-                f"{size} − k + 1 times: count the places of the output."
-            ),
-        ),
-        Misconception(
-            _no_bias,
-            "The biases are parameters, too: one for each output channel or unit.",
-        ),
-        Misconception(
-            _with_bias,
-            "A bias is added, not multiplied: it is in no multiply-add.",
-        ),
-        Misconception(
-            _two_each,
-            "You count a multiplication and an addition, 2 operations. Together they are 1 "
-            "multiply-add.",
-        ),
-        Misconception(
-            _one_window,
-            "You give each output channel of a convolution one window. It has one for each input "
-            "channel.",
-        ),
-        Misconception(
-            _a_line,
-            "Your windows are lines. A window is a square: width × width weights for each pair of "
-            "an input and an output channel.",
-        ),
-    ],
+    misconceptions=[_used_once, _at_input, _no_bias, _with_bias, _two_each, _one_window, _a_line],
     otherwise=lambda layers, size: (
         f"Follow the image, {size} × {size} at first, through {len(layers)} layers: how large is "
         f"it behind each?"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from d2lpart.course.checks.exercise import Exercise, Misconception
+from d2lpart.course.checks.exercise import Exercise, misconception
 
 
 def split_terms(x: Tensor, first: Tensor, bias: Tensor, second: Tensor, ranks: int) -> list[Tensor]:
@@ -40,18 +40,34 @@ def _pairs(rng: random.Random) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor,
         yield (*(_whole_numbers(shape, generator) for shape in shapes), ranks)  # type: ignore[misc]
 
 
+@misconception(
+    lambda x, first, bias, second, ranks: (
+        f"Each rank computes the whole output, so the sum is {ranks} times too large, and nothing "
+        f"is split."
+    )
+)
 def _whole_everywhere(
     x: Tensor, first: Tensor, bias: Tensor, second: Tensor, ranks: int
 ) -> list[Tensor]:
     return [torch.relu(x @ first.T + bias) @ second.T for _ in range(ranks)]
 
 
+@misconception(
+    lambda x, first, bias, second, ranks: (
+        f"The sum is right, but each rank has used all {len(bias)} hidden units. It may use "
+        f"{len(bias) // ranks}."
+    )
+)
 def _an_nth_each(
     x: Tensor, first: Tensor, bias: Tensor, second: Tensor, ranks: int
 ) -> list[Tensor]:
     return [torch.relu(x @ first.T + bias) @ second.T / ranks for _ in range(ranks)]
 
 
+@misconception(
+    "The relu stands behind the second layer. It belongs to the hidden units, and each rank can "
+    "apply it to its own."
+)
 def _relu_too_late(
     x: Tensor, first: Tensor, bias: Tensor, second: Tensor, ranks: int
 ) -> list[Tensor]:
@@ -60,15 +76,26 @@ def _relu_too_late(
     return [torch.relu((x @ first[own].T + bias[own]) @ second[:, own].T) for own in runs]
 
 
+@misconception(
+    "There is no relu. It belongs between the layers, and each rank can apply it to its own hidden "
+    "units."
+)
 def _no_relu(x: Tensor, first: Tensor, bias: Tensor, second: Tensor, ranks: int) -> list[Tensor]:
     parts = zip(first.chunk(ranks), bias.chunk(ranks), second.chunk(ranks, 1), strict=True)
     return [(x @ rows.T + more) @ columns.T for rows, more, columns in parts]
 
 
+@misconception("The bias is missing: each hidden unit has its own, and goes with it.")
 def _no_bias(x: Tensor, first: Tensor, bias: Tensor, second: Tensor, ranks: int) -> list[Tensor]:
     return split_terms(x, first, torch.zeros_like(bias), second, ranks)
 
 
+@misconception(
+    lambda x, first, bias, second, ranks: (
+        f"The sum is right. But rank r is to have {len(bias) // ranks} consecutive units, and you "
+        f"deal them out in turn."
+    )
+)
 def _dealt_out(x: Tensor, first: Tensor, bias: Tensor, second: Tensor, ranks: int) -> list[Tensor]:
     return [
         torch.relu(x @ first[r::ranks].T + bias[r::ranks]) @ second[:, r::ranks].T
@@ -82,41 +109,12 @@ SPLIT_TERMS = Exercise(
     split_terms,
     cases=_pairs,
     misconceptions=[
-        Misconception(
-            _whole_everywhere,
-            lambda x, first, bias, second, ranks: (
-                f"Each rank computes the whole output, so the sum is {ranks} times too large, and "
-                f"nothing is split."
-            ),
-        ),
-        Misconception(
-            _an_nth_each,
-            lambda x, first, bias, second, ranks: (
-                f"The sum is right, but each rank has used all {len(bias)} hidden units. It may "
-                f"use {len(bias) // ranks}."
-            ),
-        ),
-        Misconception(
-            _relu_too_late,
-            "The relu stands behind the second layer. It belongs to the hidden units, and each "
-            "rank can apply it to its own.",
-        ),
-        Misconception(
-            _no_relu,
-            "There is no relu. It belongs between the layers, and each rank can apply it to its "
-            "own hidden units.",
-        ),
-        Misconception(
-            _no_bias,
-            "The bias is missing: each hidden unit has its own, and goes with it.",
-        ),
-        Misconception(
-            _dealt_out,
-            lambda x, first, bias, second, ranks: (
-                f"The sum is right. But rank r is to have {len(bias) // ranks} consecutive units, "
-                f"and you deal them out in turn."
-            ),
-        ),
+        _whole_everywhere,
+        _an_nth_each,
+        _relu_too_late,
+        _no_relu,
+        _no_bias,
+        _dealt_out,
     ],
     otherwise=lambda x, first, bias, second, ranks: (
         f"Of {len(bias)} hidden units rank 0 has the first {len(bias) // ranks}: rows of `first`, "

@@ -1,13 +1,13 @@
 """Lesson 04: its exercises on the best cut, judged by what it achieves: several may be right."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Integral
 from typing import Any
 
 from d2lpart import Partition, PartitionError, partition
 from d2lpart.common.quantities import count
-from d2lpart.course.checks.exercise import Exercise, Misconception
+from d2lpart.course.checks.exercise import Exercise, misconception
 from d2lpart.course.checks.showing import show_value
 
 
@@ -16,11 +16,29 @@ def best_sizes(costs: Sequence[float], num_stages: int) -> list[int]:
     return list(partition(costs, num_stages).sizes)
 
 
-def _by_count(costs: Sequence[float], num_stages: int) -> list[int]:
-    each, more = divmod(len(costs), num_stages)
+def _even_sizes(num_layers: int, num_stages: int) -> list[int]:
+    each, more = divmod(num_layers, num_stages)
     return [each + (stage < more) for stage in range(num_stages)]
 
 
+@misconception(
+    lambda costs, p: (
+        f"You count layers. The best cut of {list(costs)} has a bottleneck of "
+        f"{partition(costs, p).bottleneck(costs):g}, yours "
+        f"{Partition(_even_sizes(len(costs), p)).bottleneck(costs):g}: weigh them by "
+        f"their costs."
+    )
+)
+def _by_count(costs: Sequence[float], num_stages: int) -> list[int]:
+    return _even_sizes(len(costs), num_stages)
+
+
+@misconception(
+    lambda costs, p: (
+        f"You give each stage {len(costs) // p} of {len(costs)} layers, and the last one all that "
+        f"is left over. Layers do not weigh alike: weigh them by their costs."
+    )
+)
 def _rest_to_the_last(costs: Sequence[float], num_stages: int) -> list[int]:
     each = len(costs) // num_stages
     return [each] * (num_stages - 1) + [len(costs) - each * (num_stages - 1)]
@@ -38,16 +56,38 @@ def _filled(costs: Sequence[float], limit: float) -> list[int]:
     return sizes
 
 
+@misconception(
+    lambda costs, p: (
+        f"No stage is too heavy, but only "
+        f"{len(_filled(costs, partition(costs, p).bottleneck(costs)))} of {p} have layers. A stage "
+        f"without layers is none: leave one layer for each that follows."
+    )
+)
 def _fill_to_the_limit(costs: Sequence[float], num_stages: int) -> list[int]:
     return _filled(costs, partition(costs, num_stages).bottleneck(costs))
 
 
+def _left_over(costs: Sequence[float], p: int) -> str:
+    return (
+        f"You close a stage before it exceeds the mean, {sum(costs) / p:.3g}. What is left over "
+        f"each time lands at the end: {_fill_to_the_mean(costs, p)}. Most often some stage has to "
+        f"be above the mean; find out how far."
+    )
+
+
+@misconception(_left_over)
 def _fill_to_the_mean(costs: Sequence[float], num_stages: int) -> list[int]:
     sizes = _filled(costs, sum(costs) / num_stages)
     rest = sizes[num_stages - 1 :]
     return [*sizes[: num_stages - 1], sum(rest)] if rest else sizes
 
 
+@misconception(
+    lambda costs, p: (
+        f"You have cut {sorted(costs)}. The order of the layers is given: the data runs through "
+        f"{list(costs)}."
+    )
+)
 def _sorted(costs: Sequence[float], num_stages: int) -> list[int]:
     return best_sizes(sorted(costs), num_stages)
 
@@ -120,45 +160,7 @@ BEST_SIZES = Exercise(
     best_sizes,
     cases=_cuts,
     judge=_judge_best,
-    misconceptions=[
-        Misconception(
-            _by_count,
-            lambda costs, p: (
-                f"You count layers. The best cut of {list(costs)} has a bottleneck of "
-                f"{partition(costs, p).bottleneck(costs):g}, yours "
-                f"{Partition(_by_count(costs, p)).bottleneck(costs):g}: weigh them by their costs."
-            ),
-        ),
-        Misconception(
-            _rest_to_the_last,
-            lambda costs, p: (
-                f"You give each stage {len(costs) // p} of {len(costs)} layers, and the last one "
-                f"all that is left over. Layers do not weigh alike: weigh them by their costs."
-            ),
-        ),
-        Misconception(
-            _fill_to_the_limit,
-            lambda costs, p: (
-                f"No stage is too heavy, but only {len(_fill_to_the_limit(costs, p))} of {p} have "
-                f"layers. A stage without layers is none: leave one layer for each that follows."
-            ),
-        ),
-        Misconception(
-            _fill_to_the_mean,
-            lambda costs, p: (
-                f"You close a stage before it exceeds the mean, {sum(costs) / p:.3g}. What is left "
-                f"over each time lands at the end: {_fill_to_the_mean(costs, p)}. Most often some "
-                f"stage has to be above the mean; find out how far."
-            ),
-        ),
-        Misconception(
-            _sorted,
-            lambda costs, p: (
-                f"You have cut {sorted(costs)}. The order of the layers is given: the data runs "
-                f"through {list(costs)}."
-            ),
-        ),
-    ],
+    misconceptions=[_by_count, _rest_to_the_last, _fill_to_the_limit, _fill_to_the_mean, _sorted],
     example=([4, 4, 4, 4] + [1] * 8, 3),
 )
 
@@ -173,12 +175,25 @@ def fitting_sizes(
         return []
 
 
+@misconception(
+    lambda *args: (
+        f"You take the fastest cut, whether it fits or not: its largest stage needs "
+        f"{Partition(best_sizes(args[0], args[3])).bottleneck(args[1]):g}, the device has "
+        f"{args[2]:g}."
+    )
+)
 def _memory_ignored(
     costs: Sequence[float], memory: Sequence[float], capacity: float, num_stages: int
 ) -> list[int]:
     return best_sizes(costs, num_stages)
 
 
+@misconception(
+    lambda *args: (
+        f"The fastest cut of all does not fit {args[2]:g}, and you give up. A slower one does: "
+        f"{fitting_sizes(*args)}."
+    )
+)
 def _repair_none(
     costs: Sequence[float], memory: Sequence[float], capacity: float, num_stages: int
 ) -> list[int]:
@@ -186,6 +201,12 @@ def _repair_none(
     return sizes if Partition(sizes).bottleneck(memory) <= capacity else []
 
 
+@misconception(
+    lambda *args: (
+        f"You make the memory even. It only has to stay within {args[2]:g}; among the cuts that "
+        f"do, the smallest bottleneck in time is {_fastest(*args):g}."
+    )
+)
 def _memory_alone(
     costs: Sequence[float], memory: Sequence[float], capacity: float, num_stages: int
 ) -> list[int]:
@@ -193,6 +214,12 @@ def _memory_alone(
     return sizes if Partition(sizes).bottleneck(memory) <= capacity else []
 
 
+@misconception(
+    lambda *args: (
+        f"All layers need {sum(args[1]):g}, all devices have {args[3]} × {args[2]:g}. But no "
+        f"device can lend its room: compare stage by stage."
+    )
+)
 def _all_together(
     costs: Sequence[float], memory: Sequence[float], capacity: float, num_stages: int
 ) -> list[int]:
@@ -254,47 +281,13 @@ def _capped(rng: random.Random) -> Iterator[tuple[list[int], list[int], int, int
         yield costs, memory, least + rng.randint(-1, 2), stages
 
 
-def _needs(make: Callable[..., list[int]]) -> Callable[..., float]:
-    """Return what the largest stage of `make`'s answer needs, as a function of the arguments."""
-    return lambda *args: Partition(make(*args)).bottleneck(args[1])
-
-
 FITTING_SIZES = Exercise(
     "04.4",
     "The best cut that fits",
     fitting_sizes,
     cases=_capped,
     judge=_judge_fitting,
-    misconceptions=[
-        Misconception(
-            _memory_ignored,
-            lambda *args: (
-                f"You take the fastest cut, whether it fits or not: its largest stage needs "
-                f"{_needs(_memory_ignored)(*args):g}, the device has {args[2]:g}."
-            ),
-        ),
-        Misconception(
-            _repair_none,
-            lambda *args: (
-                f"The fastest cut of all does not fit {args[2]:g}, and you give up. A slower one "
-                f"does: {fitting_sizes(*args)}."
-            ),
-        ),
-        Misconception(
-            _memory_alone,
-            lambda *args: (
-                f"You make the memory even. It only has to stay within {args[2]:g}; among the cuts "
-                f"that do, the smallest bottleneck in time is {_fastest(*args):g}."
-            ),
-        ),
-        Misconception(
-            _all_together,
-            lambda *args: (
-                f"All layers need {sum(args[1]):g}, all devices have {args[3]} × {args[2]:g}. But "
-                f"no device can lend its room: compare stage by stage."
-            ),
-        ),
-    ],
+    misconceptions=[_memory_ignored, _repair_none, _memory_alone, _all_together],
     example=([1, 2, 2, 4], [4, 2, 2, 4], 6, 2),
 )
 

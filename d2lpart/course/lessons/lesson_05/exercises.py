@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 
-from d2lpart.course.checks.exercise import Exercise, Misconception
+from d2lpart.course.checks.exercise import Exercise, misconception
 from d2lpart.course.lessons.lesson_05.links import LEAST_COMPUTE, TRANSFER_TIME
 
 Spans = Sequence[tuple[int, float, float]]
@@ -17,31 +17,63 @@ def idle_fraction(spans: Spans) -> float:
     return 1 - busy / (num_ranks * makespan)
 
 
+@misconception(
+    lambda spans: (
+        f"You take the last end for the length of the step. This one begins at "
+        f"{min(start for _, start, _ in spans):g} s, not at 0."
+    )
+)
 def _from_zero(spans: Spans) -> float:
     num_ranks = len({rank for rank, _, _ in spans})
     busy = sum(end - start for _, start, end in spans)
     return 1 - busy / (num_ranks * max(end for _, _, end in spans))
 
 
+@misconception(
+    "You divide by the busy time: that is idle/ideal, which can exceed 100%. Here the idle time is "
+    "set against all the time there is, ranks × step."
+)
 def _over_busy(spans: Spans) -> float:
     idle = idle_fraction(spans)
     return idle / (1 - idle)
 
 
+@misconception(
+    lambda spans: (
+        f"{1 - idle_fraction(spans):.0%} is the share in which the ranks work; the rest is idle."
+    )
+)
 def _busy_share(spans: Spans) -> float:
     return 1 - idle_fraction(spans)
 
 
+@misconception(
+    lambda spans: f"That is per cent. A part lies between 0 and 1: {idle_fraction(spans):.4g}."
+)
 def _percent(spans: Spans) -> float:
     return 100 * idle_fraction(spans)
 
 
+@misconception(
+    lambda spans: (
+        f"You take the first and the last span of the list. They come in no order: the step begins "
+        f"at {min(start for _, start, _ in spans):g} s and ends at "
+        f"{max(end for _, _, end in spans):g} s."
+    )
+)
 def _as_listed(spans: Spans) -> float:
     """Take the first and the last span of the list for those of the step."""
     busy = sum(end - start for _, start, end in spans)
     return 1 - busy / (len({rank for rank, _, _ in spans}) * (spans[-1][2] - spans[0][1]))
 
 
+@misconception(
+    lambda spans: (
+        f"You take the end of the span that starts last, "
+        f"{max(spans, key=lambda span: span[1])[2]:g} s. Another one ends later, at "
+        f"{max(end for _, _, end in spans):g} s."
+    )
+)
 def _last_to_start(spans: Spans) -> float:
     """Take the end of the span that starts last for the end of the step."""
     first, last = min(start for _, start, _ in spans), max(spans, key=lambda span: span[1])
@@ -49,11 +81,21 @@ def _last_to_start(spans: Spans) -> float:
     return 1 - busy / (len({rank for rank, _, _ in spans}) * (last[2] - first))
 
 
+@misconception(
+    lambda spans: (
+        f"You set the work of {len({rank for rank, _, _ in spans})} ranks against one lane. Each "
+        f"rank has a lane of its own."
+    )
+)
 def _one_lane(spans: Spans) -> float:
     num_ranks = len({rank for rank, _, _ in spans})
     return 1 - num_ranks * (1 - idle_fraction(spans))
 
 
+@misconception(
+    "You leave out the time before a rank's first span and after its last. Filling and draining "
+    "are idle time, too: every lane is as long as the step."
+)
 def _between_own(spans: Spans) -> float:
     """Count as idle only what lies between the first start and the last end of each rank."""
     busy = sum(end - start for _, start, end in spans)
@@ -87,58 +129,14 @@ READ_A_TIMELINE = Exercise(
     idle_fraction,
     cases=_spans,
     misconceptions=[
-        Misconception(
-            _from_zero,
-            lambda spans: (
-                f"You take the last end for the length of the step. This one begins at "
-                f"{min(start for _, start, _ in spans):g} s, not at 0."
-            ),
-        ),
-        Misconception(
-            _over_busy,
-            "You divide by the busy time: that is idle/ideal, which can exceed 100%. Here the idle "
-            "time is set against all the time there is, ranks × step.",
-        ),
-        Misconception(
-            _busy_share,
-            lambda spans: (
-                f"{_busy_share(spans):.0%} is the share in which the ranks work; the rest is idle."
-            ),
-        ),
-        Misconception(
-            _percent,
-            lambda spans: (
-                f"That is per cent. A part lies between 0 and 1: {idle_fraction(spans):.4g}."
-            ),
-        ),
-        Misconception(
-            _as_listed,
-            lambda spans: (
-                f"You take the first and the last span of the list. They come in no order: the "
-                f"step begins at {min(start for _, start, _ in spans):g} s and ends at "
-                f"{max(end for _, _, end in spans):g} s."
-            ),
-        ),
-        Misconception(
-            _last_to_start,
-            lambda spans: (
-                f"You take the end of the span that starts last, "
-                f"{max(spans, key=lambda span: span[1])[2]:g} s. Another one ends later, at "
-                f"{max(end for _, _, end in spans):g} s."
-            ),
-        ),
-        Misconception(
-            _one_lane,
-            lambda spans: (
-                f"You set the work of {len({rank for rank, _, _ in spans})} ranks against one "
-                f"lane. Each rank has a lane of its own."
-            ),
-        ),
-        Misconception(
-            _between_own,
-            "You leave out the time before a rank's first span and after its last. Filling and "
-            "draining are idle time, too: every lane is as long as the step.",
-        ),
+        _from_zero,
+        _over_busy,
+        _busy_share,
+        _percent,
+        _as_listed,
+        _last_to_start,
+        _one_lane,
+        _between_own,
     ],
     otherwise=lambda spans: (
         f"Put the picture in a box: {len({rank for rank, _, _ in spans})} lanes, each as long as "
@@ -158,6 +156,12 @@ def gap_seconds(
     return fill, wait, drain
 
 
+@misconception(
+    lambda f, b, r: (
+        f"Your filling includes {r}F0, {f[r]:g} s in which rank {r} works. It fills while the {r} "
+        f"ranks before it run."
+    )
+)
 def _itself_too(
     forward: Sequence[float], backward: Sequence[float], rank: int
 ) -> tuple[float, float, float]:
@@ -165,6 +169,12 @@ def _itself_too(
     return fill + forward[rank], wait, drain
 
 
+@misconception(
+    lambda f, b, r: (
+        f"After {r}F0 the {len(f) - 1 - r} stages behind rank {r} still have their forward to do, "
+        f"before any of their backwards."
+    )
+)
 def _one_way(
     forward: Sequence[float], backward: Sequence[float], rank: int
 ) -> tuple[float, float, float]:
@@ -172,6 +182,12 @@ def _one_way(
     return fill, sum(backward[rank + 1 :]), drain
 
 
+@misconception(
+    lambda f, b, r: (
+        f"When the forward has reached stage {len(f) - 1}, rank {r} does not go on yet: the "
+        f"backward begins there, and has to come back to rank {r}."
+    )
+)
 def _forward_wait(
     forward: Sequence[float], backward: Sequence[float], rank: int
 ) -> tuple[float, float, float]:
@@ -179,6 +195,12 @@ def _forward_wait(
     return fill, sum(forward[rank + 1 :]), drain
 
 
+@misconception(
+    lambda f, b, r: (
+        f"You let the backward run from stage 0 to stage {len(f) - 1}. It begins where the loss "
+        f"is, at stage {len(f) - 1}."
+    )
+)
 def _backward_in_order(
     forward: Sequence[float], backward: Sequence[float], rank: int
 ) -> tuple[float, float, float]:
@@ -186,6 +208,12 @@ def _backward_in_order(
     return sum(forward[:rank]), wait, sum(backward[rank + 1 :])
 
 
+@misconception(
+    lambda f, b, r: (
+        f"You take every stage to be as heavy as stage {r}. A rank waits for the others, so sum up "
+        f"their seconds: forward {', '.join(f'{x:g}' for x in f)}."
+    )
+)
 def _all_even(
     forward: Sequence[float], backward: Sequence[float], rank: int
 ) -> tuple[float, float, float]:
@@ -210,43 +238,7 @@ UNEVEN_STAGES = Exercise(
     "Uneven stages: fill, wait, drain",
     gap_seconds,
     cases=_uneven_steps,
-    misconceptions=[
-        Misconception(
-            _itself_too,
-            lambda f, b, r: (
-                f"Your filling includes {r}F0, {f[r]:g} s in which rank {r} works. It fills while "
-                f"the {r} ranks before it run."
-            ),
-        ),
-        Misconception(
-            _one_way,
-            lambda f, b, r: (
-                f"After {r}F0 the {len(f) - 1 - r} stages behind rank {r} still have their forward "
-                f"to do, before any of their backwards."
-            ),
-        ),
-        Misconception(
-            _forward_wait,
-            lambda f, b, r: (
-                f"When the forward has reached stage {len(f) - 1}, rank {r} does not go on yet: "
-                f"the backward begins there, and has to come back to rank {r}."
-            ),
-        ),
-        Misconception(
-            _backward_in_order,
-            lambda f, b, r: (
-                f"You let the backward run from stage 0 to stage {len(f) - 1}. It begins where the "
-                f"loss is, at stage {len(f) - 1}."
-            ),
-        ),
-        Misconception(
-            _all_even,
-            lambda f, b, r: (
-                f"You take every stage to be as heavy as stage {r}. A rank waits for the others, "
-                f"so sum up their seconds: forward {', '.join(f'{x:g}' for x in f)}."
-            ),
-        ),
-    ],
+    misconceptions=[_itself_too, _one_way, _forward_wait, _backward_in_order, _all_even],
     otherwise=lambda f, b, r: (
         f"Write down all {2 * len(f)} actions in order and mark {r}F0 and {r}B0. What lies before "
         f"the first mark, between the two, behind the second?"

@@ -4,7 +4,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 
-from d2lpart.course.checks.exercise import Exercise, Misconception
+from d2lpart.course.checks.exercise import Exercise, misconception
 
 
 def step_seconds(forward: Sequence[float], backward: Sequence[float], hop: float) -> float:
@@ -12,22 +12,46 @@ def step_seconds(forward: Sequence[float], backward: Sequence[float], hop: float
     return sum(forward) + sum(backward) + 2 * (len(forward) - 1) * hop
 
 
+@misconception(
+    lambda f, b, h: (
+        f"You pay for {len(f) - 1} messages, the activations. As many gradients come back."
+    )
+)
 def _hops_forward(forward: Sequence[float], backward: Sequence[float], hop: float) -> float:
     return sum(forward) + sum(backward) + (len(forward) - 1) * hop
 
 
+@misconception(
+    lambda f, b, h: (
+        f"You count {2 * len(f)} messages, two a rank. A message crosses a cut, and the cuts are "
+        f"one fewer than the ranks: {len(f) - 1}."
+    )
+)
 def _hop_a_rank(forward: Sequence[float], backward: Sequence[float], hop: float) -> float:
     return sum(forward) + sum(backward) + 2 * len(forward) * hop
 
 
+@misconception(
+    lambda f, b, h: f"You have not used `hop`: {h:g} s for each of the {2 * (len(f) - 1)} messages."
+)
 def _no_hops(forward: Sequence[float], backward: Sequence[float], hop: float) -> float:
     return sum(forward) + sum(backward)
 
 
+@misconception(
+    lambda f, b, h: (
+        f"You take the slowest stage, as if all {len(f)} worked at once. They take turns."
+    )
+)
 def _at_once(forward: Sequence[float], backward: Sequence[float], hop: float) -> float:
     return max(forward) + max(backward) + 2 * (len(forward) - 1) * hop
 
 
+@misconception(
+    lambda f, b, h: (
+        f"You divide the work by {len(f)} ranks. It is shared, but one works after another."
+    )
+)
 def _shared(forward: Sequence[float], backward: Sequence[float], hop: float) -> float:
     return (sum(forward) + sum(backward)) / len(forward) + 2 * (len(forward) - 1) * hop
 
@@ -48,39 +72,7 @@ TRANSFER_TIME = Exercise(
     "Transfer time",
     step_seconds,
     cases=_steps_with_hops,
-    misconceptions=[
-        Misconception(
-            _hops_forward,
-            lambda f, b, h: (
-                f"You pay for {len(f) - 1} messages, the activations. As many gradients come back."
-            ),
-        ),
-        Misconception(
-            _hop_a_rank,
-            lambda f, b, h: (
-                f"You count {2 * len(f)} messages, two a rank. A message crosses a cut, and the "
-                f"cuts are one fewer than the ranks: {len(f) - 1}."
-            ),
-        ),
-        Misconception(
-            _no_hops,
-            lambda f, b, h: (
-                f"You have not used `hop`: {h:g} s for each of the {2 * (len(f) - 1)} messages."
-            ),
-        ),
-        Misconception(
-            _at_once,
-            lambda f, b, h: (
-                f"You take the slowest stage, as if all {len(f)} worked at once. They take turns."
-            ),
-        ),
-        Misconception(
-            _shared,
-            lambda f, b, h: (
-                f"You divide the work by {len(f)} ranks. It is shared, but one works after another."
-            ),
-        ),
-    ],
+    misconceptions=[_hops_forward, _hop_a_rank, _no_hops, _at_once, _shared],
     otherwise=lambda f, b, h: (
         f"Walk along the critical path: {2 * len(f)} actions, one message wherever the rank "
         f"changes. It changes {2 * (len(f) - 1)} times."
@@ -100,19 +92,35 @@ def least_compute(num_ranks: int, hop: float, most_idle: float) -> float:
     return busy * messages / (1 - busy) if busy < 1 else math.inf
 
 
+@misconception(
+    lambda n, h, x: (
+        f"A negative time. Even with messages that take no time, {n} ranks idle at least (n − 1)/n "
+        f"= {(n - 1) / n:.1%}, so no amount of work brings them to {x:.1%}: return `math.inf`."
+    )
+)
 def _unchecked(num_ranks: int, hop: float, most_idle: float) -> float:
     busy = num_ranks * (1 - most_idle)
     return busy * 2 * (num_ranks - 1) * hop / (1 - busy)
 
 
+@misconception(
+    lambda n, h, x: f"You pay for {n - 1} messages; with the gradients there are {2 * (n - 1)}."
+)
 def _half_the_hops(num_ranks: int, hop: float, most_idle: float) -> float:
     return least_compute(num_ranks, hop / 2, most_idle)
 
 
+@misconception(lambda n, h, x: f"That is one rank's share; the step computes {n} times as much.")
 def _each_rank(num_ranks: int, hop: float, most_idle: float) -> float:
     return least_compute(num_ranks, hop, most_idle) / num_ranks
 
 
+@misconception(
+    lambda n, h, x: (
+        f"You hold down the time in which nobody works. But while one rank computes, {n - 1} of "
+        f"{n} are idle all the same."
+    )
+)
 def _nobody_works(num_ranks: int, hop: float, most_idle: float) -> float:
     return (1 - most_idle) / most_idle * 2 * (num_ranks - 1) * hop
 
@@ -135,33 +143,7 @@ LEAST_COMPUTE = Exercise(
     "How much work makes a link cheap enough?",
     least_compute,
     cases=_limits,
-    misconceptions=[
-        Misconception(
-            _unchecked,
-            lambda n, h, x: (
-                f"A negative time. Even with messages that take no time, {n} ranks idle at least "
-                f"(n − 1)/n = {(n - 1) / n:.1%}, so no amount of work brings them to {x:.1%}: "
-                f"return `math.inf`."
-            ),
-        ),
-        Misconception(
-            _half_the_hops,
-            lambda n, h, x: (
-                f"You pay for {n - 1} messages; with the gradients there are {2 * (n - 1)}."
-            ),
-        ),
-        Misconception(
-            _each_rank,
-            lambda n, h, x: f"That is one rank's share; the step computes {n} times as much.",
-        ),
-        Misconception(
-            _nobody_works,
-            lambda n, h, x: (
-                f"You hold down the time in which nobody works. But while one rank computes, "
-                f"{n - 1} of {n} are idle all the same."
-            ),
-        ),
-    ],
+    misconceptions=[_unchecked, _half_the_hops, _each_rank, _nobody_works],
     otherwise=lambda n, h, x: (
         f"Start from idle = 1 − C/(n(C + H)) with n = {n} and H = {2 * (n - 1) * h:g} s, set it to "
         f"{x:.4g} and solve for C."

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from d2lpart import Schedule, ScheduleError, Timeline, build_schedule, simulate, validate
-from d2lpart.course.checks.exercise import Exercise, Misconception, Property
+from d2lpart.course.checks.exercise import Exercise, Misconception, Property, misconception
 
 SECONDS = {"F": 1.0, "I": 1.0, "W": 1.0}
 
@@ -57,9 +57,13 @@ def _within(args: tuple[Any, ...], output: Any) -> str | None:
     return None
 
 
+def _named(name: str, p: int, m: int) -> Timeline:
+    return simulate(build_schedule(name, p, m), SECONDS)
+
+
 def _shorter(args: tuple[Any, ...], output: Any) -> str | None:
     p, m = args
-    own, par = timeline_of(output), simulate(build_schedule("1f1b", p, m), SECONDS)
+    own, par = timeline_of(output), _named("1f1b", p, m)
     if own.makespan < par.makespan or p == 1:
         return None
     gaps = [(rank, gap) for rank in range(p) for gap in own.gaps(rank)]
@@ -74,21 +78,36 @@ def _shorter(args: tuple[Any, ...], output: Any) -> str | None:
 def _par(args: tuple[Any, ...], output: Any) -> str | None:
     p, m = args
     own = timeline_of(output)
-    par = simulate(build_schedule("zb-h1", p, m), SECONDS).makespan
+    par = _named("zb-h1", p, m).makespan
     if own.makespan <= par:
         return None
     return f"{own.idle_fraction():.0%} is idle: {own.makespan:g} s, and par is {par:g} s (ZB-H1)"
 
 
+@misconception(
+    lambda p, m: (
+        f"That is 1F1B itself, {_named('1f1b', p, m).makespan:g} s. Write each B as I and W: the "
+        f"stage before waits for I alone."
+    )
+)
 def _as_it_was(p: int, m: int) -> list[list[str]]:
     """1F1B, whole backwards."""
     return [[str(action) for action in order] for order in build_schedule("1f1b", p, m).orders]
 
 
+@misconception(
+    lambda p, m: (
+        f"That is ZB-H2, and short. But it runs {2 * (p - 1)} forwards ahead on rank 0, and holds "
+        f"more than {p}."
+    )
+)
 def _twice_ahead(p: int, m: int) -> list[list[str]]:
     return [[str(action) for action in order] for order in build_schedule("zb-h2", p, m).orders]
 
 
+@misconception(
+    lambda p, m: f"You run {p - 1}W0 before {p - 1}I0: W needs what I has found on its way."
+)
 def _weights_first(p: int, m: int) -> list[list[str]]:
     """ZB-H1 with I and W exchanged."""
     turn = str.maketrans("IW", "WI")
@@ -115,28 +134,7 @@ CHALLENGE = Exercise(
         Property("shorter than 1F1B", _shorter),
         Property("as short as par", _par, must=False),
     ],
-    misconceptions=[
-        Misconception(
-            _as_it_was,
-            lambda p, m: (
-                f"That is 1F1B itself, {timeline_of(_as_it_was(p, m)).makespan:g} s. Write each B "
-                f"as I and W: the stage before waits for I alone."
-            ),
-        ),
-        Misconception(
-            _twice_ahead,
-            lambda p, m: (
-                f"That is ZB-H2, and short. But it runs {2 * (p - 1)} forwards ahead on rank 0, "
-                f"and holds more than {p}."
-            ),
-        ),
-        Misconception(
-            _weights_first,
-            lambda p, m: (
-                f"You run {p - 1}W0 before {p - 1}I0: W needs what I has found on its way."
-            ),
-        ),
-    ],
+    misconceptions=[_as_it_was, _twice_ahead, _weights_first],
     otherwise=lambda p, m: (
         f"Begin with 1F1B for {p} ranks, write each B as I and W, and see where a W can wait."
     ),
@@ -249,15 +247,30 @@ def _orders(rng: random.Random) -> Iterator[tuple[list[str]]]:
     yield (["F0", "F1", "B0", "F2", "F3", "B1", "B2", "B3"],)
 
 
+@misconception(
+    lambda order: (
+        f"You count the {[action[0] for action in order].index('B')} forwards before the first "
+        f"backward. Later the rank may run further ahead: {' '.join(order)}."
+    )
+)
 def _ahead(order: Sequence[str]) -> int:
     """Count the forwards before the first backward."""
     return next((place for place, action in enumerate(order) if action[0] == "B"), len(order))
 
 
+@misconception(
+    lambda order: f"You count all {len(order) // 2} forwards. A backward lets its micro-batch go."
+)
 def _all_forwards(order: Sequence[str]) -> int:
     return sum(action[0] == "F" for action in order)
 
 
+@misconception(
+    lambda order: (
+        "You look right behind a backward, or right before a forward. The most is held "
+        f"right behind a forward, {most_held(order)} here."
+    )
+)
 def _after_backwards(order: Sequence[str]) -> int:
     """Look only after each backward."""
     held, most = 0, 0
@@ -272,29 +285,7 @@ MOST_HELD = Exercise(
     "What a rank holds",
     most_held,
     cases=_orders,
-    misconceptions=[
-        Misconception(
-            _all_forwards,
-            lambda order: (
-                f"You count all {_all_forwards(order)} forwards. A backward lets its micro-batch "
-                f"go."
-            ),
-        ),
-        Misconception(
-            _ahead,
-            lambda order: (
-                f"You count the {_ahead(order)} forwards before the first backward. Later the rank "
-                f"may run further ahead: {' '.join(order)}."
-            ),
-        ),
-        Misconception(
-            _after_backwards,
-            lambda order: (
-                "You look right behind a backward, or right before a forward. The most is held "
-                f"right behind a forward, {most_held(order)} here."
-            ),
-        ),
-    ],
+    misconceptions=[_all_forwards, _ahead, _after_backwards],
     otherwise=lambda order: f"Walk through {' '.join(order)}: +1 for F, −1 for B.",
     example=(["F0", "F1", "B0", "F2", "B1", "B2"],),
 )
@@ -307,14 +298,31 @@ def interleaved_layers(num_layers: int, p: int, v: int) -> list[list[int]]:
     return [[layer for s in range(r, p * v, p) for layer in stages[s]] for r in range(p)]
 
 
+@misconception(
+    lambda n, p, v: (
+        f"You give each rank one run of {n // p} layers. Interleaved, it has {v} runs of "
+        f"{n // (p * v)}."
+    )
+)
 def _in_groups(num_layers: int, p: int, v: int) -> list[list[int]]:
     return interleaved_layers(num_layers, p, 1)
 
 
+@misconception(
+    lambda n, p, v: (
+        f"You deal the layers out one by one. A stage is {n // (p * v)} consecutive layers; the "
+        f"stages are dealt out."
+    )
+)
 def _one_by_one(num_layers: int, p: int, v: int) -> list[list[int]]:
     return interleaved_layers(num_layers, p, num_layers // p)
 
 
+@misconception(
+    lambda n, p, v: (
+        f"The right {v} stages a rank, as lists in a list. Put their layers one behind the other."
+    )
+)
 def _neighbours(num_layers: int, p: int, v: int) -> list[list[list[int]]]:
     """Give a list of stages a rank in place of a list of layers."""
     each = num_layers // (p * v)
@@ -335,29 +343,7 @@ INTERLEAVED = Exercise(
     "Who has which layers",
     interleaved_layers,
     cases=_models,
-    misconceptions=[
-        Misconception(
-            _in_groups,
-            lambda n, p, v: (
-                f"You give each rank one run of {n // p} layers. Interleaved, it has {v} runs of "
-                f"{n // (p * v)}."
-            ),
-        ),
-        Misconception(
-            _one_by_one,
-            lambda n, p, v: (
-                f"You deal the layers out one by one. A stage is {n // (p * v)} consecutive "
-                f"layers; the stages are dealt out."
-            ),
-        ),
-        Misconception(
-            _neighbours,
-            lambda n, p, v: (
-                f"The right {v} stages a rank, as lists in a list. Put their layers one behind the "
-                f"other."
-            ),
-        ),
-    ],
+    misconceptions=[_in_groups, _one_by_one, _neighbours],
     otherwise=lambda n, p, v: (
         f"{p * v} stages of {n // (p * v)} layers each; stage s is on rank s mod {p}."
     ),
