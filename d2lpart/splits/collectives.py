@@ -5,18 +5,39 @@ them run in one process and send by `transfer.send`, so their bytes are counted 
 In earnest, between processes, `torch.distributed` has the same collectives under the same names.
 
 A list of tensors has one entry a rank, in this file and in all that use it; n is their number.
+
+`copied`, `summed`, `gathered` and `spread` are collectives that autograd can follow: each has its
+counterpart in the backward. A value is *whole* where each rank has all of it, and *shared* where
+each rank has some places along one dimension. Every rank ends with a loss of its own. Going back, a
+whole value's gradient is whole on each rank, a shared one's is shared. That rule decides what each
+operator must send:
+
+    | operator   | from    to              | forward    | backward       |
+    | copied     | whole   split work      | nothing    | all-reduce     |
+    | summed     | terms   whole           | all-reduce | nothing        |
+    | gathered   | shared  whole           | all-gather | nothing        |
+    | spread     | shared  split work      | all-gather | reduce-scatter |
+
+Split work is what each rank does for its own outputs alone: the gradients that it finds for its
+input are one term of a sum. `copied` and `summed` are f and g of Megatron-LM (arXiv 1909.08053,
+section 3); `spread` is the pair that its sequence parallelism uses (arXiv 2205.05198).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 from d2lpart.common.quantities import count
 from d2lpart.machine.hardware import as_device
 from d2lpart.machine.transfer import Place, send
 from d2lpart.timelines.spans import Link
+
+Tensors = Sequence[Tensor]
+Collective = Callable[[Tensors], Tensors]
 
 
 @dataclass(frozen=True)
@@ -234,3 +255,57 @@ def _check_alike(group: Group, tensors: Sequence[Tensor]) -> None:
             f"tensors of shapes {', '.join(map(str, sorted(shapes)))}: only tensors of one shape "
             f"can be added up; give the same shape on every rank"
         )
+
+
+def copied(group: Group, tensors: Tensors) -> list[Tensor]:
+    """Hand a whole value to split work: nothing is sent; back, the ranks' terms are added up."""
+    return _Both.run(_nothing, lambda gradients: all_reduce(group, gradients), tensors)
+
+
+def summed(group: Group, terms: Tensors) -> list[Tensor]:
+    """Add up the ranks' terms to a whole value; back, nothing is sent."""
+    return _Both.run(lambda values: all_reduce(group, values), _nothing, terms)
+
+
+def gathered(group: Group, shares: Tensors, dim: int) -> list[Tensor]:
+    """Make a shared value whole; back, each rank takes its own share of the gradient."""
+    sizes = [share.shape[dim] for share in shares]
+
+    def own(gradients: Tensors) -> Tensors:
+        return [gradient.split(sizes, dim)[rank] for rank, gradient in enumerate(gradients)]
+
+    return _Both.run(lambda values: all_gather(group, values, dim), own, shares)
+
+
+def spread(group: Group, shares: Tensors, dim: int) -> list[Tensor]:
+    """Make a shared value whole for split work; back, each rank gets its share of the sum."""
+    sizes = [share.shape[dim] for share in shares]
+    return _Both.run(
+        lambda values: all_gather(group, values, dim),
+        lambda gradients: reduce_scatter(group, gradients, sizes, dim),
+        shares,
+    )
+
+
+def _nothing(tensors: Tensors) -> Tensors:
+    return [tensor.view_as(tensor) for tensor in tensors]
+
+
+class _Both(Function):
+    """Two collectives, one for each direction: a node of the graph with one input a rank.
+
+    Its backward is called once, when the gradients of all ranks are there, and exchanges them.
+    """
+
+    @staticmethod
+    def run(ahead: Collective, back: Collective, tensors: Tensors) -> list[Tensor]:
+        return list(_Both.apply(ahead, back, *tensors))
+
+    @staticmethod
+    def forward(ctx: Any, ahead: Collective, back: Collective, *tensors: Tensor) -> Any:
+        ctx.back = back
+        return tuple(ahead(tensors))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return None, None, *ctx.back(gradients)

@@ -17,7 +17,8 @@ from d2lpart.common.quantities import count
 from d2lpart.models.layers import listed
 from d2lpart.splits.collectives import Group, all_reduce
 from d2lpart.splits.copies import SplitResult, check_copyable
-from d2lpart.stages.microbatch import Batch, LossFunction, cross_entropy
+from d2lpart.stages.losses import LossFunction, cross_entropy
+from d2lpart.stages.microbatch import Batch
 
 AllReduce = Callable[[Group, Sequence[Tensor]], list[Tensor]]
 Gradients = list[Tensor | None]

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from d2lpart.models.decoder import Attention, Block, Head, Perceptron
-from d2lpart.splits.autograd_collectives import Tensors, copied, summed
-from d2lpart.splits.collectives import Group
+from d2lpart.splits.collectives import Group, Tensors, copied, summed
 
 Linear = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from d2lpart.common.arguments import check_kind
 from d2lpart.models.decoder import Block, Head
 from d2lpart.models.layers import listed
-from d2lpart.splits.autograd_collectives import Tensors, copied, gathered, spread
-from d2lpart.splits.collectives import Group
+from d2lpart.splits.collectives import Group, Tensors, copied, gathered, spread
 from d2lpart.splits.copies import SplitResult, check_copyable, check_learns
 from d2lpart.splits.split_layers import (
     LINEAR,
@@ -40,7 +39,7 @@ from d2lpart.splits.split_layers import (
     SplitHead,
     even_sizes,
 )
-from d2lpart.stages.microbatch import cross_entropy
+from d2lpart.stages.losses import cross_entropy
 
 ALIKE = (
     nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Identity,

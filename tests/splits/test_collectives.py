@@ -4,13 +4,16 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from d2lpart.splits.autograd_collectives import copied, gathered, spread, summed
 from d2lpart.splits.collectives import (
     Group,
     all_gather,
     all_reduce,
     all_reduce_at_one,
+    copied,
+    gathered,
     reduce_scatter,
+    spread,
+    summed,
 )
 from d2lpart.timelines.spans import Link
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from d2lpart.models.decoder import Decoder
 from d2lpart.pipeline.pipeline import Pipeline
 from d2lpart.schedules.orders import build_schedule
-from d2lpart.stages.microbatch import cross_entropy
+from d2lpart.stages.losses import cross_entropy
 from d2lpart.timelines.simulator import simulate
 from d2lpart.timelines.timeline import Timeline
 

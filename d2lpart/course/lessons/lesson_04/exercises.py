@@ -1,4 +1,4 @@
-"""Lesson 04: placement and balance; its exercises. Those on cuts have their own files."""
+"""Lesson 04: placement and balance; its exercises. Those on the best cut are in `cuts`."""
 
 import random
 from collections.abc import Iterator, Sequence
