@@ -93,7 +93,7 @@ lab: $(READY)
 
 notebooks: $(READY)
 	$(VENV_PYTHON) -m d2lpart.course.notebooks.build
-	$(VENV_PYTHON) -m d2lpart.course.notebooks.cover
+	$(VENV_PYTHON) -m d2lpart.course.notebooks.build --cover
 
 # The peers stand in an environment of their own, which sees all that is in .venv.
 BENCH_PYTHON := .venv-bench/bin/python

@@ -9,7 +9,7 @@ import matplotlib.image
 import pytest
 
 from d2lpart.commands.cli import main
-from d2lpart.course.notebooks.cover import PICTURE, cover_comparison
+from d2lpart.course.notebooks.build import COVER, cover_comparison
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,7 +46,7 @@ def test_every_link_leads_to_a_file(target):
 
 
 def test_the_picture_is_the_one_that_the_package_draws():
-    committed = matplotlib.image.imread(ROOT / PICTURE)
+    committed = matplotlib.image.imread(ROOT / COVER)
     figure = cover_comparison().plot()
     width, height = figure.get_size_inches() * 110
     assert committed.shape[1] == pytest.approx(width, abs=2), "run make notebooks"

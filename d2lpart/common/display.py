@@ -1,4 +1,4 @@
-"""How a value shows itself: plain text in a terminal, a described figure in a notebook.
+"""How a value shows itself: plain text in a terminal, a described figure in a notebook; colours.
 
 Timelines and partitions know nothing about figures. They say in words what they are
 (`describe`), and a painter, handed in by the package root, turns them into a picture. So the
@@ -12,7 +12,7 @@ import math
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,14 @@ from d2lpart.common.files import write_whole
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 """What a notebook calls the output that is a widget."""
+
+# The palette of Okabe and Ito (jfly.uni-koeln.de/color), told apart with any colour vision. Light
+# enough for black numbers, then dark enough to stand on white:
+SKY, ORANGE, YELLOW, PURPLE = "#56B4E9", "#E69F00", "#F0E442", "#CC79A7"
+BLUE, VERMILLION, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"
+
+OF_KIND = {"F": SKY, "B": ORANGE, "I": YELLOW, "W": PURPLE}
+"""The colour of each kind of action, in every picture."""
 
 _painters: list[Callable[..., Any]] = []
 
@@ -78,9 +86,18 @@ def live_kernel() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-def widgets_show() -> bool:
-    """Tell whether widgets can be shown here."""
-    return os.environ.get("D2LPART_STATIC") != "1" and live_kernel()
+def widget_output(build: Callable[[], Any]) -> dict[str, Any]:
+    """Return the notebook output that shows the widget that `build` makes.
+
+    Empty where no widget can be: without a live kernel or ipywidgets, or with D2LPART_STATIC=1.
+    """
+    if os.environ.get("D2LPART_STATIC") == "1" or not live_kernel():
+        return {}
+    try:
+        model_id = build().model_id
+    except ImportError:
+        return {}
+    return {VIEW: {"version_major": 2, "version_minor": 0, "model_id": model_id}}
 
 
 def figure_bundle(figure: Any, description: str) -> dict[str, str]:
@@ -107,6 +124,16 @@ def _image(figure: Any, form: str, description: str) -> bytes:
     metadata = {**words, **undated}
     figure.savefig(picture, format=form, dpi=150, metadata=metadata)
     return picture.getvalue()
+
+
+def aligned(rows: Sequence[Sequence[str]], between: str = "  ") -> list[str]:
+    """Return rows of cells as lines: the first column to the left, all others to the right.
+
+    >>> aligned([("", "bytes"), ("rank 0", "4")])
+    ['        bytes', 'rank 0      4']
+    """
+    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+    return [between.join([row[0].ljust(first), *map(str.rjust, row[1:], others)]) for row in rows]
 
 
 Box = tuple[str, float, float]  # label, start, end

@@ -8,10 +8,10 @@ shown; `schedule_report` and `partition_report` give it for any other values, an
 
 import html
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
-from d2lpart.common.display import VIEW, widgets_show
+from d2lpart.common.display import widget_output
 from d2lpart.explorers.report_partition import PartitionReport, partition_report
 from d2lpart.explorers.report_schedule import ScheduleReport, schedule_report
 from d2lpart.partitions.partitioning import partition
@@ -68,13 +68,7 @@ class Explorer:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         bundle = {"text/plain": repr(self.report), "text/html": self.report._repr_html_()}
-        if not widgets_show():
-            return bundle
-        try:
-            box = self.build()
-        except ImportError:
-            return bundle
-        return bundle | {VIEW: {"version_major": 2, "version_minor": 0, "model_id": box.model_id}}
+        return bundle | widget_output(self.build)
 
 
 class ScheduleExplorer(Explorer):
@@ -173,7 +167,8 @@ class PartitionEditor(Explorer):
     report: PartitionReport
 
     def __init__(self, costs: Sequence[float], sizes: Sequence[int], options: Any) -> None:
-        self._count, self._bounds, self._pushing = len(costs), _bounds(sizes), False
+        self._count, self._pushing = len(costs), False
+        self._bounds = list(accumulate(sizes[:-1]))
 
         def make(explorer: Explorer) -> PartitionReport:
             bounds = [explorer.value(f"cut {k}", b) for k, b in enumerate(self._bounds)]
@@ -218,14 +213,6 @@ class PartitionEditor(Explorer):
                 control.value = bound
             self._pushing = False
         super().refresh()
-
-
-def _bounds(sizes: Sequence[int]) -> list[int]:
-    ends, total = [], 0
-    for size in sizes[:-1]:
-        total += size
-        ends.append(total)
-    return ends
 
 
 def partition_editor(

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
-from d2lpart.common.palette import ORANGE, PURPLE, SKY, VERMILLION, YELLOW
+from d2lpart.common.display import ORANGE, PURPLE, SKY, VERMILLION, YELLOW
 from d2lpart.figures.page import (
     FRAME,
     GREY,
     INK,
-    LARGE,
     MARGIN,
     NORMAL,
     Page,
@@ -73,9 +72,7 @@ def ledger_comparison_picture(
 
 
 def _picture(rows: Sequence[Row], description: str, title: str, width: float) -> Picture:
-    page = Page(width)
-    if title:
-        page.text(title, LARGE, bold=True)
+    page = Page(width, title)
     page.text(description.partition("\n")[0], NORMAL + 1)
     page.space(0.3)
     scale, name, *_ = unit_of(max(ledger.total for _, ledger, _ in rows))

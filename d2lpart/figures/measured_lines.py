@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
-from d2lpart.common.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
-from d2lpart.figures.page import FRAME, GREY, INK, LARGE, NORMAL, Page, Picture, line_width
+from d2lpart.common.display import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
+from d2lpart.figures.page import FRAME, GREY, INK, NORMAL, Page, Picture, line_width
 
 COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)  # the dark ones first
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -43,9 +43,7 @@ def curves(
     """
     bounds = bounds or {}
     _check(x, series, bounds, markers)
-    page = Page(width)
-    if title:
-        page.text(title, LARGE, bold=True)
+    page = Page(width, title)
     entry = 0.75 + max(line_width(name, NORMAL) for name in series)  # of the legend, in inches
     columns = max(1, int((width - LEFT - RIGHT) / entry))
     page.space(0.21 * -(-len(series) // columns) + 0.1)

@@ -41,14 +41,19 @@ class Picture(Figure):
 
 
 class Page:
-    """A picture under construction: rows of text and axes, each below the one before."""
+    """A picture under construction: rows of text and axes, each below the one before.
 
-    def __init__(self, width: float) -> None:
+    width: in inches. title: a line over all, in large letters; none if empty.
+    """
+
+    def __init__(self, width: float, title: str = "") -> None:
         self.width = width
         self._picture = Picture(figsize=(width, 1), dpi=110, facecolor="white")
         self._used = MARGIN
         self._texts: list[tuple[Text, float]] = []
         self._axes: list[tuple[Axes, float, float, float, float]] = []
+        if title:
+            self.text(title, LARGE, bold=True)
 
     def space(self, height: float) -> None:
         """Leave `height` inches blank."""

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from d2lpart.common.palette import VERMILLION
+from d2lpart.common.display import VERMILLION
 from d2lpart.common.quantities import count
 from d2lpart.figures.page import (
     FRAME,
     GREY,
     INK,
-    LARGE,
     MARGIN,
     NORMAL,
     SMALL,
@@ -57,9 +56,7 @@ def partition_picture(
             f"{count(len(labels), 'name')} for {count(partition.num_layers, 'layer')}: "
             f"give each layer one name"
         )
-    page = Page(width)
-    if title:
-        page.text(title, LARGE, bold=True)
+    page = Page(width, title)
     headline, *table = partition.describe().splitlines()
     page.text(headline, NORMAL + 1)
     page.space(0.26)

@@ -1,7 +1,4 @@
-"""`plot`: the figure of every value that has one, and `curves` for lessons.
-
-This file and its parts, `draw_…`, are the only ones that load matplotlib.
-"""
+"""`plot`: the figure of every value that has one, and `curves` for lessons."""
 
 from functools import singledispatch
 from typing import Any

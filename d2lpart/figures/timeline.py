@@ -10,13 +10,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from d2lpart.common.palette import GREEN, OF_KIND
+from d2lpart.common.display import GREEN, OF_KIND
 from d2lpart.common.quantities import count, seconds_text, unit_of_seconds
 from d2lpart.figures.page import (
     FRAME,
     GREY,
     INK,
-    LARGE,
     MARGIN,
     NORMAL,
     SMALL,
@@ -210,15 +209,12 @@ def _legend(lanes: Lanes, shown: list[Timeline]) -> None:
     if any(timeline.schedule.num_stages > timeline.num_ranks for timeline in shown):
         handles.append(sample("paler: a later stage", mixed(looks[0].face, "white", PALER)))
     handles += lanes.axes.get_lines()[:1]  # an arrow, where one is drawn
+    height = lanes.timeline.num_ranks * lanes.pitch
     lanes.axes.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(0, 1 + 0.05 / _height(lanes)),
+        handles=handles, loc="lower left", bbox_to_anchor=(0, 1 + 0.05 / height),
         ncols=len(handles), fontsize=NORMAL, frameon=False, borderpad=0, borderaxespad=0,
         handlelength=1.8, handleheight=1.1, columnspacing=1.4, labelspacing=0,
     )  # fmt: skip
-
-
-def _height(lanes: Lanes) -> float:
-    return lanes.timeline.num_ranks * lanes.pitch
 
 
 LETTERS = string.ascii_lowercase
@@ -241,9 +237,7 @@ def timeline_picture(
         memory: draw under the lanes how many micro-batches each rank holds.
         reasons: say under the lanes why each rank stands idle; a rank's number: that rank alone.
     """
-    page = Page(width)
-    if title:
-        page.text(title, LARGE, bold=True)
+    page = Page(width, title)
     lanes = panel(page, timeline, timeline.makespan, [timeline])
     if memory:
         _memory(page, lanes)
@@ -263,9 +257,7 @@ def comparison_picture(comparison: Comparison, *, title: str = "", width: float 
         title: a line over both.
         width: of the figure, in inches.
     """
-    page = Page(width)
-    if title:
-        page.text(title, LARGE, bold=True)
+    page = Page(width, title)
     both = [comparison.first, comparison.second]
     length = max(timeline.makespan for timeline in both)
     for timeline in both:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from d2lpart.common.display import aligned
 from d2lpart.common.quantities import bytes_text, seconds_text
 from d2lpart.models.layers import listed
 from d2lpart.pipeline.pipeline import Pipeline
@@ -46,12 +47,7 @@ class ThreeWays:
     def __str__(self) -> str:
         titles = ["", "weights of the fullest rank", "moved", "messages", "barriers"]
         rows = [titles + ["on the link"] * bool(self.link), *map(self._row, self.ways)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
-            for row in rows
-        ]
-        return "\n".join(lines + [f"link: {self.link}, modelled"] * bool(self.link))
+        return "\n".join(aligned(rows) + [f"link: {self.link}, modelled"] * bool(self.link))
 
     def _row(self, way: Way) -> list[str]:
         traffic = way.traffic

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from d2lpart.common.arguments import check_kind
+from d2lpart.common.display import aligned
 from d2lpart.schedules.closed_form import (
     BUBBLE_RATE,
     DEFINITIONS,
@@ -52,15 +53,10 @@ class BubbleTable:
         for name, closed in self.closed.items():
             cells = [f"{self.value(name, t):.2%}" for t in self.timelines]
             rows.append((name, "-" if closed is None else f"{closed:.2%}", *cells))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            " | ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
-            for row in rows
-        ]
         notes = dict.fromkeys(self.why_not.values())
         form = FORMS.get(self.timelines[0].schedule.name)
         source = [f"closed form: idle {form.formula} s a rank, {form.source}"] if form else []
-        return "\n".join([*lines, *source, *(f"-: {note}" for note in notes)])
+        return "\n".join([*aligned(rows, " | "), *source, *(f"-: {note}" for note in notes)])
 
     def __repr__(self) -> str:
         return str(self)

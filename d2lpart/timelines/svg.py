@@ -6,7 +6,7 @@ it. The pictures of `d2lpart.figures` say more, and take a hundred times as long
 
 import html
 
-from d2lpart.common.palette import OF_KIND
+from d2lpart.common.display import OF_KIND
 from d2lpart.common.quantities import seconds_text
 from d2lpart.timelines.timeline import Timeline
 

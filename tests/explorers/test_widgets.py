@@ -5,6 +5,7 @@ import types
 
 import pytest
 
+from d2lpart.common import display
 from d2lpart.explorers import widgets
 from d2lpart.explorers.report_partition import partition_report
 from d2lpart.explorers.report_schedule import schedule_report
@@ -203,7 +204,7 @@ def test_every_control_has_words():
 
 def test_a_live_kernel_gets_a_view(kernel):
     bundle = widgets.schedule_explorer()._repr_mimebundle_()
-    assert bundle[widgets.VIEW]["model_id"]
+    assert bundle[display.VIEW]["model_id"]
 
 
 def test_elsewhere_the_report_of_the_start_is_shown(kernel, monkeypatch):

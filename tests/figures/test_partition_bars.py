@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from matplotlib.colors import to_hex
 
-from d2lpart.common.palette import VERMILLION
+from d2lpart.common.display import VERMILLION
 from d2lpart.figures.page import Picture
 from d2lpart.figures.partition_bars import TINTS
 from d2lpart.partitions.partitioning import Partition, PartitionError

@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 from matplotlib.colors import to_rgba
 
 from d2lpart import figures
-from d2lpart.common.palette import VERMILLION
+from d2lpart.common.display import VERMILLION
 from d2lpart.costs.layer_cost import LayerCost
 from d2lpart.costs.memory_forecast import predict_memory
 from d2lpart.figures.ledger_bars import LOOKS

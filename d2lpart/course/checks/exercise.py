@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from d2lpart.course.questions.feedback import Explanation
+from d2lpart.course.questions.hints import check_hints
 
 Cases = Callable[[random.Random], Iterable[tuple[Any, ...]]]
 """Yields argument tuples, smallest first; draws the random ones from the generator given."""
@@ -117,8 +118,7 @@ class Exercise:
         if (self.cases is None) == (self.examine is None):
             raise ValueError(f"{self.id}: give either cases or examine, not both and not none")
         self._check_rules()
-        if len(self.hints) not in (0, 3):
-            raise ValueError(f"{self.id}: {len(self.hints)} hints; give none, or three")
+        check_hints(self.id, self.hints, self.worked)
         if self.seconds is not None and not 0 < self.seconds <= LONGEST_CHECK:
             raise ValueError(
                 f"{self.id}: seconds={self.seconds}; a check lasts {LONGEST_CHECK:g} s at most: "

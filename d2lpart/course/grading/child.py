@@ -44,14 +44,8 @@ def serve(fd: int, prevented: dict[str, bool]) -> None:
 
 
 def _report(cell: Any) -> dict[str, Any]:
-    return {
-        "number": cell.number,
-        "given": cell.given,
-        "defines": cell.defines,
-        "imports": cell.imports,
-        "trouble": cell.trouble,
-        "signatures": cell.signatures,
-    }
+    told = ("number", "given", "defines", "imports", "trouble", "signatures")
+    return {name: getattr(cell, name) for name in told}
 
 
 def answer(namespace: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:

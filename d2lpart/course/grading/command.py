@@ -8,15 +8,14 @@ import argparse
 import csv
 import io
 import json
-import os
 import secrets
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from d2lpart.common.files import write_whole
 from d2lpart.course.catalog import exercise
 from d2lpart.course.grading.child_process import Limits
 from d2lpart.course.grading.grader import Graded, Order, Row, grade
@@ -72,22 +71,9 @@ def totals(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file in one step: whole, or not at all.
-
-    Raises `ValueError` where it cannot be written.
-    """
+    """Write a file whole, or not at all; raises `ValueError` where it cannot be written."""
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            try:
-                file.write(text)
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        write_whole(path, text)
     except OSError as error:
         raise ValueError(f"{path} cannot be written: {error.strerror}") from None
 

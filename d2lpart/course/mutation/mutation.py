@@ -1,7 +1,7 @@
 """Tests the checks: each mutant of a reference must fail its check, or be explained.
 
 A mutant that a check takes for right has survived. Either the check's cases are too weak, or the
-mutant is right as well; then `EQUIVALENTS` says why.
+mutant is right as well; then `EQUIVALENT` says why.
 """
 
 import sys

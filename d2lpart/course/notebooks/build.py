@@ -1,16 +1,14 @@
-"""Builds the notebooks from their sources.
+"""Builds the notebooks from their sources, and the picture on the README's front.
 
-    python -m d2lpart.course.notebooks.build [--check] [SOURCE …]
+    python -m d2lpart.course.notebooks.build [--check | --cover] [SOURCE …]
 
 A notebook is written in one piece, after all its cells have run; a cell that fails, or that writes
 to stderr, stops the build and leaves the old notebook as it was. Equal sources give equal cells.
 """
 
 import argparse
-import contextlib
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +19,9 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 
 import d2lpart
+from d2lpart import build_schedule, simulate
 from d2lpart.common.display import VIEW
+from d2lpart.common.files import write_whole
 from d2lpart.course.notebooks.committed import complaints, drift, strays
 from d2lpart.course.notebooks.source import (
     METADATA,
@@ -32,9 +32,12 @@ from d2lpart.course.notebooks.source import (
     sources,
     targets,
 )
+from d2lpart.timelines.timeline import Comparison
 
 CELL_SECONDS = 120
 """A cell that runs longer than this fails the build."""
+
+COVER = "notebooks/figures/readme.png"
 
 
 class BuildError(RuntimeError):
@@ -50,7 +53,7 @@ def build_notebook(target: Target) -> None:
     if found := complaints(notebook, target.root):
         raise BuildError(f"{target.source} ({target.variant}): " + "; ".join(found))
     nbformat.validate(notebook)
-    _write(nbformat.writes(notebook) + "\n", target.file)
+    write_whole(target.file, nbformat.writes(notebook) + "\n")
 
 
 def kernel_environment(variant: Variant) -> dict[str, str]:
@@ -118,20 +121,6 @@ def _strip(notebook: NotebookNode) -> None:
             output.get("data", {}).pop(VIEW, None)
 
 
-def _write(text: str, file: Path) -> None:
-    """Replace the file in one step, so that no half-written notebook is ever there."""
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.stem}-", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, file)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
-
-
 def check(paths: Sequence[Path], root: Path) -> list[str]:
     """Return a line for each notebook that is not what its source says; no paths: look at all."""
     chosen = list(paths) or sources(root)
@@ -147,6 +136,16 @@ def _build_all(paths: Sequence[Path], root: Path) -> Iterator[str]:
             yield f"{target.path}  {time.perf_counter() - start:.1f} s"
 
 
+def cover_comparison() -> Comparison:
+    """Return what the cover shows: the same work without overlap, and in the 1F1B order.
+
+    4 ranks, 8 micro-batches, a backward twice as long as a forward.
+    """
+    naive, one_f_one_b = (build_schedule(name, 4, 8) for name in ("naive", "1f1b"))
+    durations = {"F": 1.0, "B": 2.0}
+    return simulate(naive, durations).compare(simulate(one_f_one_b, durations))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     parser = argparse.ArgumentParser(
@@ -154,9 +153,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("sources", nargs="*", type=Path, help="all of the course if none is given")
     parser.add_argument("--check", action="store_true", help="build nothing; fail on any drift")
+    parser.add_argument("--cover", action="store_true", help="draw the README's picture alone")
     options = parser.parse_args(arguments)
     root = Path.cwd()
     try:
+        if options.cover:
+            (root / COVER).parent.mkdir(parents=True, exist_ok=True)
+            figure = cover_comparison().plot()
+            figure.savefig(root / COVER, dpi=110, metadata={"Software": None})
+            return 0
         if options.check:
             found = check(options.sources, root)
             print("\n".join(found) or "every notebook is what its source says")

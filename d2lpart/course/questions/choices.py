@@ -288,7 +288,6 @@ class Several(BaseQuestion):
             raise ValueError(f"{self.id}: the answer {self.answer!r} is no choice of {keys}")
 
     def judge(self, answer: object) -> Feedback:
-        """Return the feedback to an answer of any type; never raises."""
         picked = self._read(answer)
         if picked is None:
             keys = ", ".join(self.options)
@@ -315,12 +314,10 @@ class Several(BaseQuestion):
         )
 
     def lines(self) -> list[str]:
-        """Return what is given, as lines of plain text."""
         rows = [f"{key}) {option.text}" for key, option in self.options.items()]
         return [*rows, "(all that are right)"]
 
     def folded(self) -> list[tuple[str, Feedback]]:
-        """Return what the static page unfolds."""
         return [(f"{key}) {option.text}", self._alone(key)) for key, option in self.options.items()]
 
     def _alone(self, key: str) -> Feedback:
@@ -329,7 +326,6 @@ class Several(BaseQuestion):
         return Feedback(self.id, right, f"{word} {explain(self.options[key].why)}")
 
     def example(self) -> str:
-        """Return an answer of the right form that gives nothing away."""
         keys = "".join(self.options)
         wrong = next(
             some for some in (keys[:2], keys[-2:], keys[:1]) if set(some) != set(self.answer)

@@ -9,7 +9,7 @@ import html
 from collections.abc import Callable
 from typing import Any
 
-from d2lpart.common.display import VIEW, widgets_show
+from d2lpart.common.display import widget_output
 from d2lpart.course.progress.store import record
 from d2lpart.course.questions.feedback import Feedback, inline_html
 from d2lpart.course.questions.hints import get_hint, levels
@@ -19,13 +19,7 @@ Answer = Callable[[object], None]
 
 def view(question: Any) -> dict[str, object]:
     """Return the output entry that shows the question's widget; empty where widgets cannot be."""
-    if not widgets_show():
-        return {}
-    try:
-        box = build(question)
-    except ImportError:
-        return {}
-    return {VIEW: {"version_major": 2, "version_minor": 0, "model_id": box.model_id}}
+    return widget_output(lambda: build(question))
 
 
 def build(question: Any) -> Any:

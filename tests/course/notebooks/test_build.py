@@ -8,10 +8,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from d2lpart.common.display import VIEW
 from d2lpart.course.notebooks import build
 from d2lpart.course.notebooks.committed import complaints, drift
 from d2lpart.course.notebooks.source import Variant, targets
-from d2lpart.course.questions.widget import VIEW
 
 LESSON = """\
 # %% [markdown]
@@ -206,3 +206,9 @@ def test_the_kernel_finds_the_package_this_builder_belongs_to(monkeypatch):
     assert environment["D2LPART_STRICT"] == "0"
     monkeypatch.delenv("PYTHONPATH")
     assert build.kernel_environment(Variant.SOLUTION)["PYTHONPATH"] == root
+
+
+def test_the_cover_is_drawn_where_the_readme_looks_for_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert build.main(["--cover"]) == 0
+    assert (tmp_path / build.COVER).read_bytes().startswith(b"\x89PNG")

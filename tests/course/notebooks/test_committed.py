@@ -7,9 +7,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from d2lpart.common.display import VIEW
 from d2lpart.course.notebooks.committed import complaints, drift, strays
 from d2lpart.course.notebooks.source import Target, derive, targets
-from d2lpart.course.questions.widget import VIEW
 
 LESSON = """\
 # %% [markdown]

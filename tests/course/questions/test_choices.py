@@ -5,7 +5,6 @@ import math
 import pytest
 
 from d2lpart.common import display
-from d2lpart.course.questions import widget
 from d2lpart.course.questions.choices import NumberQuestion, Option, Question, true_or_false
 from d2lpart.course.questions.feedback import CheckFailed
 
@@ -165,7 +164,7 @@ def test_without_a_kernel_the_bundle_holds_text_and_page():
 def test_with_a_kernel_the_bundle_holds_the_widget_too(monkeypatch):
     monkeypatch.setattr(display, "live_kernel", lambda: True)
     monkeypatch.delenv("D2LPART_STATIC", raising=False)
-    view = CHOICE._repr_mimebundle_()[widget.VIEW]
+    view = CHOICE._repr_mimebundle_()[display.VIEW]
     assert isinstance(view, dict)
     assert view["version_major"] == 2
     assert view["model_id"]

@@ -80,7 +80,7 @@ def test_a_click_never_raises_in_strict_mode(monkeypatch):
 
 def test_a_live_kernel_gets_a_view(kernel):
     assert display.live_kernel()
-    view = widget.view(CHOICE)[widget.VIEW]
+    view = widget.view(CHOICE)[display.VIEW]
     assert sorted(view) == ["model_id", "version_major", "version_minor"]
 
 
