@@ -14,8 +14,15 @@ Item = TypeVar("Item", BaseQuestion, Exercise)
 class Help(NamedTuple):
     """Three hints, each stronger, and the worked solution of a different instance."""
 
-    hints: tuple[Explanation, Explanation, Explanation]
+    weak: Explanation
+    stronger: Explanation
+    strongest: Explanation
     worked: Explanation
+
+    @property
+    def hints(self) -> tuple[Explanation, ...]:
+        """The three, the weakest first."""
+        return self[:3]
 
 
 def with_help(items: Iterable[Item], table: Mapping[str, Help]) -> list[Item]:
@@ -29,11 +36,13 @@ def with_help(items: Iterable[Item], table: Mapping[str, Help]) -> list[Item]:
     wrong += [_without_item(item_id) for item_id in sorted(set(table) - ids)]
     if wrong:
         raise ValueError("; ".join(wrong))
-    return [replace(item, **table[item.id]._asdict()) for item in helped]
+    return [
+        replace(item, hints=table[item.id].hints, worked=table[item.id].worked) for item in helped
+    ]
 
 
 def _without_help(item_id: str) -> str:
-    return f'{item_id} has no help: add "{item_id}": Help((three hints), worked) to {_at(item_id)}'
+    return f'{item_id} has no help: add "{item_id}": Help(three hints, worked) to {_at(item_id)}'
 
 
 def _without_item(item_id: str) -> str:

@@ -6,7 +6,7 @@ from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.lessons.help_table import Help, with_help
 from d2lpart.course.questions.choices import NumberQuestion
 
-HELP = Help(("One.", "Two.", "Three."), "For 3 it is 9.")
+HELP = Help("One.", "Two.", "Three.", "For 3 it is 9.")
 
 
 def question(item_id):
@@ -30,13 +30,13 @@ def test_each_item_gets_its_own_help_and_the_order_stays():
         (
             [question("05.q1"), question("05.q2")],
             {"05.q1": HELP},
-            '05.q2 has no help: add "05.q2": Help((three hints), worked) to HELP in '
+            '05.q2 has no help: add "05.q2": Help(three hints, worked) to HELP in '
             "d2lpart/course/lessons/lesson_05/help.py",
         ),
         (
             [exercise("04.5")],
             {},
-            '04.5 has no help: add "04.5": Help((three hints), worked) to EXERCISE_HELP in '
+            '04.5 has no help: add "04.5": Help(three hints, worked) to EXERCISE_HELP in '
             "d2lpart/course/lessons/lesson_04/help.py",
         ),
         (

@@ -25,8 +25,7 @@ def _even_sizes(num_layers: int, num_stages: int) -> list[int]:
     lambda costs, p: (
         f"You count layers. The best cut of {list(costs)} has a bottleneck of "
         f"{partition(costs, p).bottleneck(costs):g}, yours "
-        f"{Partition(_even_sizes(len(costs), p)).bottleneck(costs):g}: weigh them by "
-        f"their costs."
+        f"{Partition(_even_sizes(len(costs), p)).bottleneck(costs):g}: weigh them by their costs."
     )
 )
 def _by_count(costs: Sequence[float], num_stages: int) -> list[int]:
