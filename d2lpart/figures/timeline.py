@@ -48,6 +48,56 @@ PALER = 0.6  # how much white the last stage of a rank has in its colour
 LANE = 0.78  # height of a lane; the next lane is 1 further down
 RIGHT = 0.95  # inches right of the lanes
 ROW = 0.17  # inches that a line of text needs
+LETTERS = string.ascii_lowercase
+
+
+def timeline_picture(
+    timeline: Timeline,
+    *,
+    title: str = "",
+    width: float = 9.0,
+    memory: bool = False,
+    reasons: bool | int = False,
+) -> Picture:
+    """Draw a timeline.
+
+    Args:
+        timeline: of any clock and size. Boxes too small for a number have none.
+        title: a line over the headline.
+        width: of the figure, in inches.
+        memory: draw under the lanes how many micro-batches each rank holds.
+        reasons: say under the lanes why each rank stands idle; a rank's number: that rank alone.
+    """
+    page = Page(width, title)
+    lanes = panel(page, timeline, timeline.makespan, [timeline])
+    if memory:
+        _memory(page, lanes)
+    if reasons is not False:
+        ranks = range(timeline.num_ranks) if reasons is True else [reasons]
+        _reasons(page, lanes, [(rank, gap) for rank in ranks for gap in timeline.gaps(rank)])
+    if timeline.note:
+        page.text(timeline.note, SMALL, GREY)
+    return page.picture(timeline.describe())
+
+
+def comparison_picture(comparison: Comparison, *, title: str = "", width: float = 9.0) -> Picture:
+    """Draw both timelines of a comparison, one under the other, on axes of the same length.
+
+    Args:
+        comparison: from `Timeline.compare`.
+        title: a line over both.
+        width: of the figure, in inches.
+    """
+    page = Page(width, title)
+    both = [comparison.first, comparison.second]
+    length = max(timeline.makespan for timeline in both)
+    for timeline in both:
+        panel(page, timeline, length, both)
+        if timeline.note:
+            page.text(timeline.note, SMALL, GREY)
+        page.space(0.12)
+    page.text(comparison.describe().splitlines()[0], bold=True)
+    return page.picture(comparison.describe())
 
 
 @dataclass(frozen=True)
@@ -215,58 +265,6 @@ def _legend(lanes: Lanes, shown: list[Timeline]) -> None:
         ncols=len(handles), fontsize=NORMAL, frameon=False, borderpad=0, borderaxespad=0,
         handlelength=1.8, handleheight=1.1, columnspacing=1.4, labelspacing=0,
     )  # fmt: skip
-
-
-LETTERS = string.ascii_lowercase
-
-
-def timeline_picture(
-    timeline: Timeline,
-    *,
-    title: str = "",
-    width: float = 9.0,
-    memory: bool = False,
-    reasons: bool | int = False,
-) -> Picture:
-    """Draw a timeline.
-
-    Args:
-        timeline: of any clock and size. Boxes too small for a number have none.
-        title: a line over the headline.
-        width: of the figure, in inches.
-        memory: draw under the lanes how many micro-batches each rank holds.
-        reasons: say under the lanes why each rank stands idle; a rank's number: that rank alone.
-    """
-    page = Page(width, title)
-    lanes = panel(page, timeline, timeline.makespan, [timeline])
-    if memory:
-        _memory(page, lanes)
-    if reasons is not False:
-        ranks = range(timeline.num_ranks) if reasons is True else [reasons]
-        _reasons(page, lanes, [(rank, gap) for rank in ranks for gap in timeline.gaps(rank)])
-    if timeline.note:
-        page.text(timeline.note, SMALL, GREY)
-    return page.picture(timeline.describe())
-
-
-def comparison_picture(comparison: Comparison, *, title: str = "", width: float = 9.0) -> Picture:
-    """Draw both timelines of a comparison, one under the other, on axes of the same length.
-
-    Args:
-        comparison: from `Timeline.compare`.
-        title: a line over both.
-        width: of the figure, in inches.
-    """
-    page = Page(width, title)
-    both = [comparison.first, comparison.second]
-    length = max(timeline.makespan for timeline in both)
-    for timeline in both:
-        panel(page, timeline, length, both)
-        if timeline.note:
-            page.text(timeline.note, SMALL, GREY)
-        page.space(0.12)
-    page.text(comparison.describe().splitlines()[0], bold=True)
-    return page.picture(comparison.describe())
 
 
 def _memory(page: Page, lanes: Lanes) -> None:

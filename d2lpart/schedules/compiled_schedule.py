@@ -1,4 +1,4 @@
-"""Program: a legal schedule as columns of numbers, so that its actions are placed in one pass.
+"""A legal schedule as columns of numbers, so that its actions are placed in one pass.
 
 `compiled` asks `dependencies` once for each kind of micro-batch, not for each action: what an
 action waits for belongs to its own micro-batch, so micro-batches that run the same kinds at the
@@ -10,14 +10,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, chain
 
-from d2lpart.schedules.schedule import KINDS, Action, Schedule, ScheduleError, dependencies
+from d2lpart.schedules.schedule import (
+    KINDS,
+    Action,
+    Schedule,
+    ScheduleError,
+    check_schedule,
+    dependencies,
+)
 from d2lpart.schedules.validation import validate
 
 _KIND = {kind: place for place, kind in enumerate(KINDS)}
 
 
 @dataclass(frozen=True, eq=False)
-class Program:
+class CompiledSchedule:
     """The actions of a schedule, numbered rank by rank in the order in which each rank runs them.
 
     With n actions, the number n stands for the start of the step, which nothing precedes.
@@ -44,24 +51,23 @@ class Program:
         return dict(zip(self.codes, range(len(self.codes)), strict=True))
 
 
-def compiled(schedule: Schedule) -> Program:
-    """Return the program of a schedule; it is made once, and kept with the schedule.
+def compiled(schedule: Schedule) -> CompiledSchedule:
+    """Return a schedule compiled; that is done once, and kept with the schedule.
 
     Raises:
         ScheduleError: the schedule cannot run; see `validate`.
     """
-    program = schedule.__dict__.get("_program") if isinstance(schedule, Schedule) else None
+    check_schedule(schedule)
+    program = schedule.__dict__.get("_compiled") or _compile(schedule)
     if program is None:
-        program = _compile(schedule) if isinstance(schedule, Schedule) else None
-        if program is None:
-            validate(schedule)
-            raise AssertionError("what cannot be compiled is illegal, and validate says why")
-        object.__setattr__(schedule, "_program", program)
+        validate(schedule)
+        raise AssertionError("what cannot be compiled is illegal, and validate says why")
+    object.__setattr__(schedule, "_compiled", program)
     return program
 
 
-def _compile(schedule: Schedule) -> Program | None:
-    """Return the program, or None for an illegal schedule."""
+def _compile(schedule: Schedule) -> CompiledSchedule | None:
+    """Return the schedule compiled, or None for an illegal one."""
     width, count = len(KINDS) * schedule.num_stages, sum(map(len, schedule.orders))
     microbatches = schedule.num_microbatches
     placed = set(schedule.stage_to_rank) == set(range(schedule.num_ranks))
@@ -83,7 +89,7 @@ def _compile(schedule: Schedule) -> Program | None:
         return None
     ranks = [rank for rank in schedule.stage_to_rank for _ in KINDS]
     actions = tuple(chain.from_iterable(schedule.orders))
-    return Program(actions, [key % width for key in keys], ranks, first, source, order)
+    return CompiledSchedule(actions, [key % width for key in keys], ranks, first, source, order)
 
 
 def _keys(schedule: Schedule, width: int) -> list[int] | None:

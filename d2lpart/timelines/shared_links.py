@@ -7,19 +7,22 @@ on what else was ready before it, so the ends of actions are events, taken from 
 import heapq
 from collections.abc import Hashable, Sequence
 
-from d2lpart.schedules.compiled_schedule import Program
+from d2lpart.schedules.compiled_schedule import CompiledSchedule
 
 
 def play(
-    program: Program, seconds: Sequence[float], delays: Sequence[float], wires: Sequence[Hashable]
+    program: CompiledSchedule,
+    seconds: Sequence[float],
+    delays: Sequence[float],
+    wires: Sequence[Hashable],
 ) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Place the actions of a program whose messages go over wires, one at a time each.
+    """Place the actions of a schedule whose messages go over wires, one at a time each.
 
     Messages queue for their wire in the order in which they are ready; those of one moment, in the
     order of their makers' numbers.
 
     Args:
-        program: n actions.
+        program: the schedule compiled, n actions.
         seconds: n, how long each action takes.
         delays: n, how long the message that each action waits for is under way.
         wires: n, the wire of that message, or None where it need not queue.

@@ -11,7 +11,7 @@ from typing import Any
 
 from d2lpart.common.arguments import listed_of
 from d2lpart.common.quantities import count
-from d2lpart.schedules.compiled_schedule import Program, compiled
+from d2lpart.schedules.compiled_schedule import CompiledSchedule, compiled
 from d2lpart.schedules.schedule import KINDS, Action, Schedule
 from d2lpart.timelines import shared_links
 from d2lpart.timelines.spans import Columns, Link, Messages
@@ -78,7 +78,7 @@ def simulate(
 
 
 def _place(
-    program: Program, seconds: Sequence[float], delays: Sequence[float]
+    program: CompiledSchedule, seconds: Sequence[float], delays: Sequence[float]
 ) -> tuple[list[float], list[float], list[float], list[float]]:
     """Return starts and ends, and when the message that each action waits for leaves and arrives.
 
@@ -99,7 +99,7 @@ def _place(
     return starts, ends, sent, arrived
 
 
-def _links(link: Any, program: Program) -> list[Link]:
+def _links(link: Any, program: CompiledSchedule) -> list[Link]:
     """Return for each action the link of the message that it waits for; a free one for none."""
     if not (isinstance(link, Link) or callable(link)):
         raise ValueError(
@@ -116,7 +116,7 @@ def _links(link: Any, program: Program) -> list[Link]:
     return [table[code] for code in program.codes]
 
 
-def _wires(shared: Sequence[str | None], program: Program) -> list[Hashable]:
+def _wires(shared: Sequence[str | None], program: CompiledSchedule) -> list[Hashable]:
     """Return for each action the wire of the message that it waits for: what is equal is shared."""
     ranks, codes = program.ranks, program.codes
     pairs: list[Hashable] = [None] * len(codes)
@@ -129,7 +129,7 @@ def _wires(shared: Sequence[str | None], program: Program) -> list[Hashable]:
     return pairs
 
 
-def _seconds(durations: Durations, schedule: Schedule, program: Program) -> list[float]:
+def _seconds(durations: Durations, schedule: Schedule, program: CompiledSchedule) -> list[float]:
     """Return the duration of each action, checked."""
     if callable(durations):
         given = [0.0] * len(program.actions)
@@ -179,7 +179,7 @@ def _checked(seconds: Any, what: str) -> float:
     return value
 
 
-def _sizes(boundary_bytes: Sizes, schedule: Schedule, program: Program) -> list[int]:
+def _sizes(boundary_bytes: Sizes, schedule: Schedule, program: CompiledSchedule) -> list[int]:
     """Return for each action the bytes of the message that it waits for; 0 where there is none."""
     actions, total = program.actions, len(program.actions)
     if callable(boundary_bytes):

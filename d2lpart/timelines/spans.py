@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from d2lpart.common.arguments import check_number
-from d2lpart.schedules.compiled_schedule import Program
+from d2lpart.schedules.compiled_schedule import CompiledSchedule
 from d2lpart.schedules.schedule import Action, Schedule
 
 
@@ -124,9 +124,9 @@ class Messages:
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """Starts and ends of all actions, by their numbers in a program, and the messages they need."""
+    """Starts and ends of all actions, by their numbers in `program`, and the messages they need."""
 
-    program: Program
+    program: CompiledSchedule
     starts: list[float]
     ends: list[float]
     messages: Messages

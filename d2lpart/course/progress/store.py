@@ -2,7 +2,7 @@
 
 It lies where the variable D2LPART_PROGRESS says ("off" switches recording off), else in
 $XDG_DATA_HOME/d2lpart/progress.json, else in ~/.local/share/d2lpart/progress.json. Its form
-stands in `progress_entry`.
+stands in `entry`.
 
 A write reads the file, changes one entry and replaces the file in one step, all under a lock
 between processes. So two notebooks at once lose nothing, and a kernel killed at any moment leaves

@@ -1,4 +1,4 @@
-"""A question that asks for an order: what comes first, and what may change places.
+"""Questions about arrangements: events to put in order, and layers to put on devices.
 
 >>> q = Ordering("99.q4", "One step on two ranks: in which order?",
 ...     {"a": "1F0", "b": "0B0", "c": "0F0", "d": "1B0"}, answer="cadb",
@@ -8,8 +8,6 @@
 Not yet. b) 0B0 stands before d) 1B0. The loss is behind stage 1, so its backward comes first.
 >>> q.check("c, a, d, b"), q.check("0F0 1F0 1B0 0B0")
 (Right. Forward through the stages, and back., Right. Forward through the stages, and back.)
-
-A question that asks which layer goes to which device.
 
 >>> q = Placing("99.q5", "Place 4 layers on 2 devices, in groups.", 4, 2,
 ...     judge_placement=lambda given: None if given == (0, 0, 1, 1) else "Keep neighbours.",

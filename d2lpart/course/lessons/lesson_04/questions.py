@@ -1,4 +1,4 @@
-"""Lesson 04: placement and balance; its questions. Its exercises have their own files."""
+"""Lesson 04: placement and balance; its questions."""
 
 from d2lpart import (
     Decoder,
