@@ -39,6 +39,8 @@ BROWSERS = (
     "firefox",
     "microsoft-edge",
 )
+OWN_BROWSERS = {"Darwin": "Safari", "Windows": "Edge"}  # they come with the system
+YES = {True: "yes", False: "no"}
 GROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -157,7 +159,7 @@ class Checkup:
         yield "GPUs", "; ".join(gpus) or "none"
         yield (
             "processes",
-            f"{', '.join(self.processes)}; gloo {_yes(self.gloo)}, nccl {_yes(self.nccl)}",
+            f"{', '.join(self.processes)}; gloo {YES[self.gloo]}, nccl {YES[self.nccl]}",
         )
         yield "notebooks", self.front_end or "nothing opens them"
         yield "browser", self.browser or "none found"
@@ -207,7 +209,7 @@ def examine() -> Checkup:
         gloo=_gloo_works(),
         nccl=dist.is_available() and dist.is_nccl_available(),
         front_end=next((name for module, name in FRONT_ENDS.items() if _there(module)), None),
-        browser=next(filter(shutil.which, BROWSERS), None) or _own_browser(),
+        browser=next(filter(shutil.which, BROWSERS), OWN_BROWSERS.get(platform.system())),
     )
 
 
@@ -251,12 +253,3 @@ def _gloo_works() -> bool:
     except RuntimeError:  # for example, there is no network interface
         return False
     return True
-
-
-def _own_browser() -> str | None:
-    """Return the browser that comes with the operating system."""
-    return {"Darwin": "Safari", "Windows": "Edge"}.get(platform.system())
-
-
-def _yes(there: bool) -> str:
-    return "yes" if there else "no"

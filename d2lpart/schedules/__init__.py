@@ -1,7 +1,7 @@
-"""Who does what in which order. No time, no device and no model enters here.
+"""The order in which each rank takes its actions. No time, no device and no model enters here.
 
-Read `schedule` first, for `Action`, `Schedule` and `dependencies`; then `orders`, where a new
-schedule goes. `torch_table` exchanges schedules with torch.distributed.pipelining.
+Read `schedule` first, for `Action`, `Schedule` and `dependencies`. A new schedule goes into
+`orders`. `torch_table` exchanges schedules with torch.distributed.pipelining.
 """
 
 __all__ = [

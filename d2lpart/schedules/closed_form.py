@@ -39,20 +39,12 @@ class Form(NamedTuple):
     source: str
 
 
-def _h1(s: Sizes) -> float:
-    return (s.p - 1) * (s.F + s.I - s.W)
-
-
-def _h2(s: Sizes) -> float:
-    return (s.p - 1) * (s.F + s.I - 2 * s.W)
+def _even(s: Sizes) -> bool:
+    return math.isclose(s.F, s.I, rel_tol=1e-9) and math.isclose(s.F, s.W, rel_tol=1e-9)
 
 
 def _pipeline(s: Sizes) -> float:
     return (s.p - 1) * (s.F + s.I + s.W) / s.v
-
-
-def _even(s: Sizes) -> bool:
-    return math.isclose(s.F, s.I, rel_tol=1e-9) and math.isclose(s.F, s.W, rel_tol=1e-9)
 
 
 _LAST = (BUBBLE_RATE,)  # ranks start and end at different moments: the others have no closed form
@@ -92,7 +84,7 @@ FORMS = {
     ),
     "zb-h1": Form(
         "(p−1)(F+I−W)",
-        _h1,
+        lambda s: (s.p - 1) * (s.F + s.I - s.W),
         "m ≥ p, v = 1 and W ≤ F",
         lambda s: s.m >= s.p and s.v == 1 and s.W <= s.F,
         _LAST,
@@ -100,7 +92,7 @@ FORMS = {
     ),
     "zb-h2": Form(
         "(p−1)(F+I−2W)",
-        _h2,
+        lambda s: (s.p - 1) * (s.F + s.I - 2 * s.W),
         "m ≥ 2p−1, v = 1 and W ≤ F, I",
         lambda s: s.m >= 2 * s.p - 1 and s.v == 1 and min(s.F, s.I) >= s.W,
         _LAST,

@@ -1,6 +1,7 @@
-"""When it happens: every clock gives a `Timeline`, and all that is said of a step is read off it.
+"""The moments at which the actions of a step run: every clock gives a `Timeline`, read off here.
 
-Read `spans` and `timeline` first, then `simulator`. Why a rank stands idle is in `gap_reasons`.
+Read `spans` first, then `timeline` and `simulator`. The reason of a gap is found in `gap_reasons`;
+`critical_path` follows it back through the step.
 """
 
 __all__ = [

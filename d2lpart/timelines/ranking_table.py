@@ -146,8 +146,7 @@ def _entry(schedule: Schedule, seconds: Mapping[str, float], link: Link) -> Entr
     share = schedule.num_ranks / schedule.num_stages
     each = {kind: share * seconds[kind] for kind in KINDS if kind in seconds}
     timeline = simulate(schedule, each, link)
-    held = max(map(timeline.peak_in_flight, range(timeline.num_ranks)))
-    return Entry(schedule.name, timeline.makespan, held, timeline)
+    return Entry(schedule.name, timeline.makespan, timeline.peak_in_flight(), timeline)
 
 
 def _order(entry: Entry) -> tuple[float, float]:

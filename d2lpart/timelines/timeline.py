@@ -110,12 +110,10 @@ class Timeline(Occupancy, Drawable):
                 course.append((span.start if change > 0 else span.end, held / stages))
         return course
 
-    def peak_in_flight(self, rank: int) -> float:
-        """Return the most micro-batches that `rank` holds at once, in whole-stage units."""
-        return max(held for _, held in self.in_flight(rank))
-
-    def _peak(self) -> float:
-        return max(map(self.peak_in_flight, range(self.num_ranks)))
+    def peak_in_flight(self, rank: int | None = None) -> float:
+        """Return the most micro-batches that a rank, or any one, holds at once, as `in_flight`."""
+        ranks = range(self.num_ranks) if rank is None else [rank]
+        return max(held for rank in ranks for _, held in self.in_flight(rank))
 
     def gaps(self, rank: int) -> list[gap_reasons.Gap]:
         """Return the idle time of `rank` as gaps in order of time, each with its reason."""
@@ -249,7 +247,7 @@ class Comparison(Drawable):
         rows = [("", *head), ("step", *(seconds_text(t.makespan) for t in (a, b)))]
         rows.append(("idle/total", *(f"{t.idle_fraction():.1%}" for t in (a, b))))
         rows.append(("idle/ideal", *(f"{t.bubble_overhead():.1%}" for t in (a, b))))
-        rows.append(("peak held", *(f"{t._peak():g}" for t in (a, b))))
+        rows.append(("peak held", *(f"{t.peak_in_flight():g}" for t in (a, b))))
         for rank in range(max(a.num_ranks, b.num_ranks)):
             cells = (f"{t.idle_fraction(rank):.1%}" if rank < t.num_ranks else "" for t in (a, b))
             rows.append((f"rank {rank} idle", *cells))

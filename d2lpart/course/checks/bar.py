@@ -33,19 +33,14 @@ def line(title: str, done: int, total: int, elapsed: float, limit: float) -> str
     return f"{title} [{'#' * full}{'·' * (WIDTH - full)}] {cases}{elapsed:.0f} of {limit:g} s"
 
 
-@contextlib.contextmanager
-def bar_shown(title: str, limit: float) -> Iterator[Show]:
-    """Yield the function that shows the line; the line is taken away at the end."""
-    if os.environ.get("D2LPART_STATIC") == "1":
-        yield lambda done, total, elapsed: None
-    elif live_kernel():
-        with _in_notebook(title, limit) as show:
-            yield show
-    elif sys.stdout.isatty():
-        with _on_terminal(title, limit) as show:
-            yield show
-    else:
-        yield lambda done, total, elapsed: None
+def bar_shown(title: str, limit: float) -> contextlib.AbstractContextManager[Show]:
+    """Return a context with the function that shows the line; it is taken away at the end."""
+    silent = os.environ.get("D2LPART_STATIC") == "1"
+    if not silent and live_kernel():
+        return _in_notebook(title, limit)
+    if not silent and sys.stdout.isatty():
+        return _on_terminal(title, limit)
+    return contextlib.nullcontext(lambda done, total, elapsed: None)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from nbformat import NotebookNode
 
@@ -47,11 +48,11 @@ def stub_failures(source: Path) -> list[str]:
             if answer_of(cell, source) or "solution-only" in tags(cell):
                 continue
             try:
-                with _variable("D2LPART_STRICT", "1"):
+                with patch.dict(os.environ, D2LPART_STRICT="1"):
                     _run(cell.source, namespace, f"{source.name} cell {number}")
             except CheckFailed as failure:
                 failed.append(failure.check_id)
-                with _variable("D2LPART_STRICT", "0"):
+                with patch.dict(os.environ, D2LPART_STRICT="0"):
                     _run(cell.source, namespace, f"{source.name} cell {number}")
     return failed
 
@@ -64,7 +65,7 @@ def answer_verdicts(source: Path) -> list[tuple[Answer, Result]]:
     source = source.resolve()
     found: list[tuple[Answer, Result]] = []
     namespace = _fresh()
-    with _stage(source), _variable("D2LPART_STRICT", "1"):
+    with _stage(source), patch.dict(os.environ, D2LPART_STRICT="1"):
         for number, cell in _code_cells(source, Variant.SOLUTION):
             place = f"{source.name} cell {number}"
             answer = answer_of(cell, source)
@@ -79,7 +80,7 @@ def solutions(source: Path) -> dict[str, Callable[..., Any]]:
     """Run the solutions strictly; return the function of each of the lesson's exercises, by id."""
     source = source.resolve()
     namespace = _fresh()
-    with _stage(source), _variable("D2LPART_STRICT", "1"):
+    with _stage(source), patch.dict(os.environ, D2LPART_STRICT="1"):
         for number, cell in _code_cells(source, Variant.SOLUTION):
             if answer_of(cell, source) is None:
                 _run(cell.source, namespace, f"{source.name} cell {number}")
@@ -124,8 +125,7 @@ def _stage(source: Path) -> Iterator[None]:
     """
     _hide_figures()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_variable("MPLBACKEND", "agg"))
-        stack.enter_context(_variable("D2LPART_PROGRESS", "off"))
+        stack.enter_context(patch.dict(os.environ, MPLBACKEND="agg", D2LPART_PROGRESS="off"))
         stack.enter_context(contextlib.chdir(source.parents[1]))
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         stack.enter_context(warnings.catch_warnings())
@@ -138,19 +138,6 @@ def _hide_figures() -> None:
     if pyplot := sys.modules.get("matplotlib.pyplot"):
         pyplot.close("all")
         pyplot.switch_backend("agg")
-
-
-@contextlib.contextmanager
-def _variable(name: str, value: str) -> Iterator[None]:
-    """Set an environment variable for a while."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before
 
 
 def main(paths: list[str]) -> int:

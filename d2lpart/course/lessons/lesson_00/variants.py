@@ -4,7 +4,7 @@ from d2lpart.course.lessons.lesson_00.facts import naive, step
 from d2lpart.course.questions.choices import NumberQuestion
 
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-PARTS = {5: "fifth", 6: "sixth", 8: "eighth", 10: "tenth"}
+PARTS = {5: "a fifth", 6: "a sixth", 8: "an eighth", 10: "a tenth"}
 
 
 def more_workers(num_ranks: int) -> NumberQuestion:
@@ -12,14 +12,14 @@ def more_workers(num_ranks: int) -> NumberQuestion:
     n, idle = num_ranks, naive(num_ranks).idle_fraction(0)
     return NumberQuestion(
         "00.q1",
-        f"Predict: {WORDS[n]} workers instead of four, {_article(n)} {PARTS[n]} of the layers "
-        f"each. What part of the time is each idle?",
+        f"Predict: {WORDS[n]} workers instead of four, {PARTS[n]} of the layers each. What part of "
+        f"the time is each idle?",
         answer=lambda: 100 * naive(n).idle_fraction(),
         unit="%",
         tolerance=1,
         explain=(
-            f"One worker of {WORDS[n]} computes at a time, so each is idle {_percent(idle)} of the "
-            f"step."
+            f"One worker of {WORDS[n]} computes at a time, so each is idle {100 * idle:.3g}% of "
+            f"the step."
         ),
         misconceptions=[
             (
@@ -49,14 +49,6 @@ def more_workers(num_ranks: int) -> NumberQuestion:
             f"In the picture, set the blank part of a lane against its length. Now draw {WORDS[n]}."
         ),
     )
-
-
-def _article(n: int) -> str:
-    return "an" if PARTS[n].startswith("e") else "a"
-
-
-def _percent(part: float) -> str:
-    return f"{100 * part:.3g}%"
 
 
 def microbatches(num_ranks: int, num_microbatches: int) -> NumberQuestion:

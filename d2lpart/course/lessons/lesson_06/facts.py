@@ -12,7 +12,7 @@ def step(name: str, p: int = 4, m: int = 8, v: int | None = None) -> Timeline:
 
 def held(timeline: Timeline) -> float:
     """The most micro-batches that any rank holds, in whole-stage units."""
-    return max(timeline.peak_in_flight(rank) for rank in range(timeline.num_ranks))
+    return timeline.peak_in_flight()
 
 
 def with_fixed_cost(m: int, fixed: float = 0.5, work: float = 48.0) -> Timeline:
