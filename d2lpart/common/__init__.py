@@ -1,4 +1,4 @@
-"""What every room uses: how users' numbers and units are read and written, files, colours, display.
+"""How numbers, units, files and messages are read and written, and how a value shows itself.
 
 It knows nothing of networks. Read `arguments` first.
 """

@@ -1,4 +1,4 @@
-"""What a layer costs, and what a step will take and hold according to that.
+"""Layers measured, and a step and its memory foretold from that.
 
 Read `layer_cost` first, then `profiler`. `layer_cost`, `forecasting` and `memory_forecast` need no
 torch.

@@ -1,6 +1,8 @@
-"""What a rank must hold, by formula, and what is raised when it does not fit.
+"""How many bytes a rank needs, counted on paper, and what is raised when it has no room for them.
 
-Read `ledger` first, then `formulas`, where a new item of memory gets its bytes.
+Read `ledger` first: a new item of memory begins there, in `ITEMS`. Its bytes come from `formulas`
+here, from `costs.memory_forecast` for a profiled model, and from `stages.memory_account` for a step
+that runs.
 """
 
 __all__ = ["failures", "formulas", "ledger"]

@@ -1,4 +1,4 @@
-"""What is cut: a decoder, a LeNet, Hugging Face's decoders, each as an explicit list of layers.
+"""The networks: a decoder, a LeNet, Hugging Face's decoders, each as an explicit list of layers.
 
 Read `decoder` first; `layers` finds the layers of a model that somebody else has written.
 """

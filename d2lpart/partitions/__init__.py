@@ -1,4 +1,4 @@
-"""Where to cut: which consecutive layers each stage holds, and which cuts are the best.
+"""Which consecutive layers go to which stage, and which of all partitions is the best.
 
 Read `partitioning` first. The exact search is in `packing`, `sweep` and `optimum`, in this order.
 """

@@ -1,4 +1,4 @@
-"""All ranks at work: one step of a whole pipeline, on the wall clock or the virtual one.
+"""The ranks together: one step of a whole pipeline, on the wall clock or the virtual one.
 
 Read `engine` first, then `clocks`; `pipeline` puts everything together.
 """

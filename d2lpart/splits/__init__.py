@@ -1,6 +1,6 @@
-"""The other ways to split: tensor parallelism, data parallelism, and the collectives of both.
+"""Tensor parallelism and data parallelism, and the collectives that both are made of.
 
-Read `collectives` first. `comparison` sets all three ways side by side.
+Read `collectives` first. `comparison` sets them beside a pipeline.
 """
 
 __all__ = ["comparison", "data_parallel", "tensor_parallel"]

@@ -1,6 +1,6 @@
-"""One rank's work on one micro-batch: forward, backward or its two halves, and what is held.
+"""One rank alone: the forwards and backwards of its stages, and what it keeps for them.
 
-Read `stage` first, then `microbatch`, for the loss.
+Read `stage` first, then `microbatch`. What is held is counted by `memory_account`.
 """
 
 __all__ = [

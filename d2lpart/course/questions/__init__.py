@@ -1,4 +1,5 @@
-"""Questions and predictions: how they are asked, how an answer is read, and what it gets back.
+"""The kinds of questions, and predictions: how they are asked, read and answered.
 
-Read `choices` first; `feedback` is what every answer and every check returns.
+Read `choices` first; `feedback` is what every answer and every check returns. The questions of a
+lesson are in `lessons`.
 """
