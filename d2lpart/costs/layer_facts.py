@@ -7,6 +7,8 @@ meta it takes attention's plain one, which keeps a score for each pair of positi
 are run with torch's fake tensors, which are on meta and pass for tensors on a CPU.
 """
 
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
@@ -25,7 +27,7 @@ from d2lpart.costs.layer_cost import LayerCost, TiedWeight
 from d2lpart.stages.footprint import Footprint, Left
 from d2lpart.stages.keyed_dropout import keyed_randomness, uses_randomness
 from d2lpart.stages.saved import Saved
-from d2lpart.stages.split_backward import SplitBackward
+from d2lpart.stages.split_backward import SplitBackward, accumulate, cannot_be_split
 
 CPU = torch.device("cpu")
 
@@ -133,15 +135,16 @@ def facts_of(
     Raises:
         ValueError: the layer returned something else than one tensor.
     """
-    _, entry, end = Entry.of(inputs, wants_gradient)
+    way_in = Entry.of(inputs, wants_gradient)
+    entry = way_in.tensor
     footprint, saved = Footprint([layer]), Saved()
     random = uses_randomness(layer)
     left, forward, first_half, flops = Left(0, entry.nbytes), 0, 0, _counter()
-    with flops:
+    with _uncompiled(), flops:
         output, held = footprint.measure(entry, lambda: run(layer, entry, random), saved)
         forward = first_half = flops.get_total_flops()
         if output.requires_grad:
-            halves = halves_of(output, end, saved)
+            halves = halves_of(output, way_in, saved)
             halves.run_input(torch.ones_like(output))
             first_half = flops.get_total_flops()
             left = footprint.measure_left(entry, halves.held(), saved.let_go())
@@ -164,10 +167,46 @@ def facts_of(
     return cost, output.detach()
 
 
-def halves_of(output: Tensor, end: GradientEdge | None, saved: Saved) -> SplitBackward:
-    """Return the backward of one layer as I and W; without `end` all of it is W."""
-    root = get_gradient_edge(output)
+class Whole:
+    """A backward that cannot be split: all of it is I."""
+
+    def __init__(self, root: GradientEdge, entry: Entry) -> None:
+        self._root, self._leaf = root, entry.leaf
+
+    def run_input(self, gradient: Tensor) -> Tensor | None:
+        """Run the backward, and return the gradient of the input."""
+        accumulate([(self._root, gradient)])
+        return self._leaf.grad
+
+    def run_weights(self) -> None:
+        """Do nothing: it is done."""
+
+    def held(self) -> list[Tensor]:
+        """Return the gradients that wait for W: none."""
+        return []
+
+
+def halves_of(output: Tensor, entry: Entry, saved: Saved) -> SplitBackward | Whole:
+    """Return the backward of one layer as I and W; where the input wants no gradient all is W."""
+    root, end = get_gradient_edge(output), entry.end
+    if end is not None and cannot_be_split(root.node):
+        return Whole(root, entry)
     return SplitBackward(root, end or root, end is not None, saved)
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Run compiled layers as they were before, for as long as the context lasts.
+
+    Torch counts no operations inside them. Worse, a layer that it would have to compile while they
+    are counted is never compiled again.
+    """
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
+        warnings.filterwarnings("ignore", r"Using `torch\.compile\(module\)` when there are global")
+        yield
 
 
 def run(layer: nn.Module, inputs: Tensor, random: bool, *key: int) -> Tensor:

@@ -142,7 +142,7 @@ def _backward(ran: Ran, gradient: Tensor, marks: Marks) -> Tensor | None:
             accumulate([(get_gradient_edge(ran.output), gradient)])
             marks["B", ran.layer] = begin, place.mark()
             return ran.entry.leaf.grad
-        halves = halves_of(ran.output, ran.entry.end, ran.saved)
+        halves = halves_of(ran.output, ran.entry, ran.saved)
         found = halves.run_input(gradient)
         ran.saved.let_go()
         middle = place.mark()

@@ -8,9 +8,10 @@ of its own. A cut of the network then changes no mask.
 import hashlib
 import math
 import operator
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
-from types import FunctionType
+from types import FrameType, FunctionType
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
+from torch.utils import checkpoint
 
 
 def parts(layers: Iterable[nn.Module]) -> list[nn.Module]:
@@ -86,11 +88,29 @@ class keyed_randomness(TorchFunctionMode):
         return replacement(self, *args, **(kwargs or {}))
 
     def draw(self, shape: tuple[int, ...], chance: float, device: torch.device) -> Tensor:
-        """Return a bool tensor on `device`, each value true with the given chance."""
+        """Return a bool tensor on `device`, each value true with the given chance.
+
+        Raises:
+            ValueError: a checkpoint would draw other values when it runs its forward again.
+        """
+        if _in_checkpoint():
+            raise ValueError(
+                "dropout inside torch.utils.checkpoint draws another mask when its forward runs "
+                "again in the backward: take the checkpoint away, and pass recompute=True to the "
+                "Pipeline, which draws the same one"
+            )
         if device not in self._generators:
             self._generators[device] = torch.Generator(device).manual_seed(self.seed)
         # On a CPU this is twice as fast as `bernoulli_`.
         return torch.rand(shape, generator=self._generators[device], device=device) < chance
+
+
+def _in_checkpoint() -> bool:
+    """Say whether a checkpoint is among the callers: nothing else tells both of its kinds."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") != checkpoint.__name__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def generator_seed(seed: int, *key: int) -> int:

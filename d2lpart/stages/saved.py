@@ -4,11 +4,14 @@ A backward lets go of everything that a graph has saved, or of nothing. Half a b
 finer way: every saved tensor lies in a box, the graph holds the box, and a box can be emptied.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 
 class Box:
@@ -47,12 +50,17 @@ class Saved:
                 self._boxes.append(box)
             return box
 
-        with torch.autograd.graph.saved_tensors_hooks(pack, self._unpack):
+        hook = partial(_uncompiled(), pack) if "torch._dynamo" in sys.modules else pack
+        with torch.autograd.graph.saved_tensors_hooks(hook, self._unpack):
             yield
 
     def _unpack(self, box: Box) -> Tensor:
         tensor = box.tensor
-        assert tensor is not None, "a node that was done with its tensors runs again"
+        if tensor is None:
+            raise RuntimeError(
+                "a tensor that I has let go is read again in W: a layer keeps its tensors in a way "
+                "of its own; use a schedule whose backward is whole (1f1b, gpipe, interleaved)"
+            )
         if tensor._version != box.version:  # torch leaves this check to whoever saves
             raise RuntimeError(
                 f"a tensor of shape {tuple(tensor.shape)} that the backward needs has been "
@@ -77,6 +85,32 @@ class Saved:
         left = [box.tensor for box in self._boxes if box.tensor is not None and box.counts]
         self._boxes.clear()
         return left
+
+
+@cache
+def _uncompiled() -> Callable[..., Box]:
+    """Return a call that a compiled layer leaves alone; else torch compiles `pack` with it."""
+
+    def call(pack: Callable[[Tensor], Box], tensor: Tensor) -> Box:
+        return pack(tensor)
+
+    return torch.compiler.disable(call)
+
+
+def saved_elsewhere(node: Node) -> bool:
+    """Say whether a node's tensors lie in no box: hooks inside a layer (a checkpoint) keep them."""
+    for name in _names(type(node)):
+        kept = getattr(node, name)
+        for one in kept if isinstance(kept, list | tuple) else [kept]:
+            if one is not None and not isinstance(one.data, Box | Tensor | None):
+                return True
+    return False
+
+
+@cache
+def _names(kind: type) -> list[str]:
+    """Return the attributes under which nodes of this kind show what they have saved."""
+    return [name for name in dir(kind) if name.startswith("_raw_saved_")]
 
 
 @contextmanager

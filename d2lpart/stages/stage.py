@@ -184,6 +184,8 @@ class Stage:
             if held.saved and held.saved.splits:
                 inputs = inputs.view_as(inputs)  # I ends at no leaf: torch's counter refuses one
             held.trunk_end = get_gradient_edge(inputs)
+        elif inputs.requires_grad:  # a hook that a layer puts on it is to go with this run
+            inputs = inputs.detach().requires_grad_()
         for _, _, outputs in self.walk(inputs, held.key):
             if held.trunk_end is None and outputs.requires_grad:
                 held.trunk_end = get_gradient_edge(outputs)
