@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from d2lpart.commands.console import degrade
+
 DOES = {
     "doctor": "d2lpart.commands.doctor",
     "split": "d2lpart.commands.split_command",
@@ -28,10 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 when all went well, 2 for a wrong input.
 
     A `ValueError` is one line on stderr. Ctrl-C and a reader that has gone (`| head`) are quiet.
+    Where the console has no character for a bar or a minus, ASCII stands for it.
 
     >>> main(["progress", "77"])
     2
     """
+    for stream in (sys.stdout, sys.stderr):
+        degrade(stream)
     options = _parser().parse_args(arguments)
     try:
         status: int = importlib.import_module(DOES[options.command]).run(options)

@@ -9,7 +9,7 @@ import torch
 
 from d2lpart.commands.splitting import split_model
 from d2lpart.common.quantities import bytes_per_second, flops_per_second, nbytes, seconds, whole
-from d2lpart.machine.hardware import as_device, devices
+from d2lpart.machine.hardware import devices, named
 from d2lpart.models.by_name import choose_model
 from d2lpart.timelines.spans import Link
 
@@ -38,9 +38,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _places(text: str) -> list[torch.device]:
-    """Read "4", or "cuda:0,cuda:1"."""
+    """Read "4", or "cuda:0,cuda:1", which need not exist as long as nothing is run."""
     if text.strip()[:1].isalpha():
-        return [as_device(name.strip()) for name in text.split(",")]
+        return [named(name.strip()) for name in text.split(",")]
     return devices(whole("--devices", text))
 
 

@@ -41,6 +41,7 @@ class SplitReport:
         microbatch: its size.
         precision: "fp32", or "mixed": weights and activations of 16 bits.
         note: what else to know of the seconds.
+        context: where the number of positions comes from, if nobody gave it.
     """
 
     model: str
@@ -53,6 +54,7 @@ class SplitReport:
     microbatch: MicroBatch
     precision: str
     note: str = ""
+    context: str = ""
 
     @property
     def source(self) -> str:
@@ -85,12 +87,14 @@ class SplitReport:
         each = f", {' or '.join(cuts)} a micro-batch each way" if cuts else ""
         idle, overhead = self.timeline.idle_fraction(), self.timeline.bubble_overhead()
         crossings = f"{self.partition.crossings}{each}"
+        taken = f"context: {self.microbatch.positions:,} positions, {self.context}; "
         return "\n".join(
             [
                 f"{self.model}: {count(len(self.costs), 'layer')}, "
                 f"{self.parameters:,} parameters, {self.precision}",
                 f"{self.schedule.name} on {count(ranks, 'rank')}, {count(m, 'micro-batch')} of "
                 f"{self.microbatch.samples} x {self.microbatch.positions} tokens",
+                *([f"{taken}--context takes fewer"] if self.context else []),
                 f"seconds: {self.source}",
                 "",
                 str(self.partition),
@@ -131,6 +135,7 @@ class SplitReport:
                 "samples": self.microbatch.samples,
                 "positions": self.microbatch.positions,
             },
+            "context_from": self.context or "given",
             "seconds_from": self.source,
             "partition": list(self.partition.sizes),
             "stages": stages,

@@ -12,6 +12,7 @@ from d2lpart.costs.forecasting import forecast
 from d2lpart.costs.layer_cost import LayerCost, at_rate
 from d2lpart.costs.memory_forecast import layer_needs, predict_memory
 from d2lpart.costs.profiler import profile
+from d2lpart.machine.hardware import as_device
 from d2lpart.memory.formulas import ADAM_FP32, ADAM_MIXED, BytesPerParameter
 from d2lpart.memory.ledger import Ledgers
 from d2lpart.models.by_name import Choice
@@ -55,7 +56,7 @@ def split_model(
 
     Args:
         choice: the model, see `choose_model`.
-        places: one a rank, all of one kind.
+        places: one a rank, all of one kind; they need not exist where nothing is run.
         num_microbatches: m.
         samples: in a micro-batch.
         context: positions in a sample; by default as many as the model takes.
@@ -74,7 +75,7 @@ def split_model(
     """
     _check(places, rate, measure, precision)
     order = build_schedule(schedule, len(places), num_microbatches, chunks=chunks)
-    size = MicroBatch(samples, context or choice.context)
+    size = MicroBatch(samples, choice.context if context is None else context)
     costs, precision = _costs(choice, order, places, size, rate, measure, precision)
     recipe = PRECISIONS[precision][1]
     input_bytes = num_microbatches * size.tokens * TOKEN_BYTES
@@ -100,6 +101,7 @@ def split_model(
         microbatch=size,
         precision=precision,
         note="" if rate or "measured" in costs[0].timing else ASSUMED,
+        context=choice.says if context is None else "",
     )
 
 
@@ -186,5 +188,16 @@ def _costs(
     if not measure:
         return at_rate(facts, rate or RATE), on_paper
     precision = precision or "fp32"
-    layers, sample = build(str(places[0]), precision)
+    layers, sample = build(str(_there(places)[0]), precision)
     return profile(layers, sample, targets=sample, ranks=len(places)), precision
+
+
+def _there(places: Sequence[torch.device]) -> list[torch.device]:
+    """Return the places by which the layers are timed, once all of them exist."""
+    try:
+        return [as_device(place) for place in places]
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; the layers of this model would be timed there, but with a rate, such as "
+            f"--rate 156TFLOP/s, nothing is run"
+        ) from None

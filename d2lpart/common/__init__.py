@@ -3,4 +3,4 @@
 It knows nothing of networks. Read `arguments` first.
 """
 
-__all__ = ["arguments", "display", "files", "quantities"]
+__all__ = ["arguments", "display", "files", "quantities", "words"]

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 from numbers import Integral, Real
-from reprlib import repr as shortened
 from typing import Any, TypeVar
+
+from d2lpart.common.words import shortened
 
 Kind = TypeVar("Kind")
 

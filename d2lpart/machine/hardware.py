@@ -39,24 +39,36 @@ def devices(n: int) -> list[torch.device]:
     return [best[rank * len(best) // n if n > len(best) else rank] for rank in range(n)]
 
 
+def named(name: object) -> torch.device:
+    """Return the device of that name, whether this machine has it or not.
+
+    Raises:
+        ValueError: this is no name of a device.
+    """
+    try:
+        return torch.device(name)  # type: ignore[call-overload]
+    except (RuntimeError, TypeError):
+        raise ValueError(f"{name!r} names no device: this machine has {_have()}") from None
+
+
 def as_device(name: object) -> torch.device:
     """Return the device of that name, if this machine has it.
 
     Raises:
         ValueError: there is no such device; the message lists those that exist.
     """
-    have = ", ".join(str(device) for device in existing())
-    try:
-        device = torch.device(name)  # type: ignore[call-overload]
-    except (RuntimeError, TypeError):
-        raise ValueError(f"{name!r} names no device: this machine has {have}") from None
+    device = named(name)
     if device.type == "cuda" and device.index is None and torch.cuda.is_available():
         device = torch.device("cuda", torch.cuda.current_device())
     if device.type == "cpu":
         return torch.device("cpu")
     if device not in existing():
-        raise ValueError(f"device {device} does not exist: this machine has {have}")
+        raise ValueError(f"device {device} does not exist: this machine has {_have()}")
     return device
+
+
+def _have() -> str:
+    return ", ".join(str(device) for device in existing())
 
 
 def default_ranks(num_layers: int) -> int:

@@ -1,6 +1,7 @@
 """The models that the command line can name: our decoder by its sizes, presets, a config.json."""
 
 import importlib.util
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from d2lpart.common.words import shortened
 from d2lpart.models.decoder import Decoder
 from d2lpart.models.layers import layers_of
 
@@ -36,12 +38,14 @@ class Choice:
         vocab_size: the number of token ids.
         context: the most positions it takes.
         build: returns the model; in a `torch.device("meta")` context it takes no memory.
+        says: what says so of the context, in words.
     """
 
     name: str
     vocab_size: int
     context: int
     build: Callable[[], nn.Module]
+    says: str = "the most it takes"
 
     def layers(self, device: str, dtype: torch.dtype = torch.float32) -> list[nn.Module]:
         """Build the model, and return its layers in training mode."""
@@ -84,9 +88,9 @@ def choose_model(text: str) -> Choice:
     if name.lower() in PRESETS:
         layers, width, heads = PRESETS[name.lower()]
         return _decoder(name, {"layers": layers, "width": width, "heads": heads})
-    if name.endswith(".json") or (name and Path(name).exists()):
+    if name.endswith(".json") or os.path.exists(name):
         return _from_config(name)
-    raise ValueError(f"no model is called {text!r}: use {KNOWN}")
+    raise ValueError(f"no model is called {shortened(text)}: use {KNOWN}")
 
 
 def _sizes(text: str) -> dict[str, int]:
@@ -126,8 +130,13 @@ def _from_config(name: str) -> Choice:
         raise ValueError(
             f"{path}: to read a Hugging Face config takes transformers: pip install transformers"
         )
-    from d2lpart.models import hugging_face as models_hf_config
+    from d2lpart.models import hugging_face
 
-    config = models_hf_config.read_config(path)
-    context = getattr(config, "max_position_embeddings", None) or CONTEXT
-    return Choice(name, config.vocab_size, context, lambda: models_hf_config.build(config))
+    config = hugging_face.read_config(path)
+    context = getattr(config, "max_position_embeddings", None)
+    says = "max_position_embeddings of the config" if context else "as the config says nothing"
+
+    def build() -> nn.Module:
+        return hugging_face.build(config)
+
+    return Choice(name, config.vocab_size, context or CONTEXT, build, says)

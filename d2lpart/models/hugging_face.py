@@ -7,16 +7,19 @@ config.json that lies on this machine. The letters of the shapes are those of `d
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
+from d2lpart.common.words import cut, shortened
 from d2lpart.models.padding import Attach, PaddingSource, attach, detach
 
 Windowed = Callable[[Any, int], bool]
@@ -168,25 +171,51 @@ def _check_padding(padding: object) -> None:
 
 
 def read_config(path: Path) -> Any:
-    """Return the config in a file; nothing is fetched, and no code beside the file is run.
+    """Return the config in a file, of a multi-modal model that of its text decoder.
+
+    Nothing is fetched, and no code beside the file is run.
 
     Raises:
-        ValueError: the file holds no config of a model that the library knows.
+        ValueError: the file holds no config of a decoder that the library knows, or its text
+            decoder is none that `layers_of` knows.
     """
     try:
         values = json.loads(path.read_text("utf-8"))
         kind = values.pop("model_type")
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError):
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise ValueError(
             f"{path}: this is no config of a Hugging Face model: it must be JSON with a "
             f"'model_type', such as \"llama\""
         ) from None
+    known = f"known are {', '.join(WINDOWED)}"
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        raise ValueError(f"{path}: transformers has no model_type {shortened(kind)}; {known}")
     for unwanted in ("auto_map", "quantization_config", "torch_dtype", "dtype"):
         values.pop(unwanted, None)
     try:
-        return AutoConfig.for_model(kind, **values)
+        with _quiet():
+            config = AutoConfig.for_model(kind, **values)
+            text = config.get_text_config(decoder=True)
     except Exception as error:  # each model checks its own fields, with errors of many kinds
         raise ValueError(f"{path}: {_one_line(error)}") from error
+    if text.model_type not in (kind, *WINDOWED):
+        raise ValueError(
+            f"{path}: {kind} has several parts, of which the text decoder alone can be cut, and "
+            f"its text decoder {text.model_type} is not known; {known}"
+        )
+    if text.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ValueError(f"{path}: model_type {kind!r}: this is no decoder of text; {known}")
+    _check_sizes(path, text)
+    return text
+
+
+def _check_sizes(path: Path, config: Any) -> None:
+    for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
+        size = getattr(config, name, 1)
+        if isinstance(size, int) and size < 1:
+            raise ValueError(f"{path}: {name} is {size}: give at least 1")
 
 
 def build(config: Any) -> nn.Module:
@@ -195,16 +224,27 @@ def build(config: Any) -> nn.Module:
     Raises:
         ValueError: there is no such model, or its sizes do not fit together.
     """
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
     try:
-        model: nn.Module = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        with _quiet():
+            model: nn.Module = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         return model
     except Exception as error:  # as above
         raise ValueError(f"model_type {config.model_type!r}: {_one_line(error)}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the library's warnings back."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
     finally:
         logging.set_verbosity(level)
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    text = cut(" ".join(str(error).split()), 200)
+    if text and not isinstance(error, LookupError | ArithmeticError):
+        return text
+    return f"{type(error).__name__}: {text}".removesuffix(": ")  # "'swish'" alone says nothing

@@ -1,7 +1,9 @@
 """The layers of a model as an explicit list, each taking and returning one tensor."""
 
+import inspect
 import sys
 from collections.abc import Sequence
+from inspect import Parameter
 
 from torch import nn
 
@@ -85,7 +87,7 @@ def listed(layers: object) -> list[nn.Module]:
     """Return layers as a list of at least one module.
 
     Raises:
-        ValueError: they are no sequence of modules, or there are none.
+        ValueError: they are no sequence of modules, there are none, or one takes no single tensor.
     """
     try:
         each = iter(layers)  # type: ignore[call-overload]
@@ -103,7 +105,29 @@ def listed(layers: object) -> list[nn.Module]:
                 f"layer {number} is {type(layer).__name__}, not a torch.nn.Module: wrap a function "
                 f"in a module, and give the layers as a list or an nn.Sequential"
             )
+        _check_arguments(number, layer)
     return found
+
+
+def _check_arguments(number: int, layer: nn.Module) -> None:
+    """Raise unless the layer can be called with one tensor, as far as its forward says."""
+    if layer._forward_pre_hooks:  # these may give it more
+        return
+    try:
+        parameters = inspect.signature(layer.forward).parameters.values()
+    except (TypeError, ValueError):  # written in another language
+        return
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    takes_any = any(p.kind is Parameter.VAR_POSITIONAL for p in parameters)
+    more = [*positional[1:], *(p for p in parameters if p.kind is Parameter.KEYWORD_ONLY)]
+    missing = [p.name for p in more if p.default is Parameter.empty]
+    if missing or not (positional or takes_any):
+        lacks = f"also wants {' and '.join(missing)}" if missing else "takes nothing"
+        raise ValueError(
+            f"layer {number} ({type(layer).__name__}) {lacks}, but a layer takes one tensor: wrap "
+            f"it in a module whose forward(x) supplies the rest; for the padding mask of a Hugging "
+            f"Face decoder use layers_of(model, padding=…)"
+        )
 
 
 def _in_sequence(model: object) -> bool:

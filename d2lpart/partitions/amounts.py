@@ -4,9 +4,21 @@ import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from numbers import Integral, Rational, Real
-from typing import Any
+from typing import Any, Protocol
 
 from d2lpart.common.quantities import count
+
+
+class Timed(Protocol):
+    """The cost of a layer that knows its seconds, or why it does not: a `LayerCost`."""
+
+    @property
+    def forward_seconds(self) -> float | None:
+        """Of the forward alone; None where it was not timed."""
+
+    @property
+    def seconds(self) -> float:
+        """Forward and backward together; a `ValueError` where they are not known."""
 
 
 class PartitionError(ValueError):
@@ -68,6 +80,24 @@ def listed(name: str, values: Any) -> list[Any]:
     except TypeError:
         raise PartitionError(f"{name} is {values!r}: give a list of numbers") from None
     return list(each)
+
+
+def costs_listed(costs: Any) -> list[Any]:
+    """Return the cost of each layer as a number; of a profile, the seconds of each.
+
+    Raises:
+        PartitionError: there is no list, or a layer of a profile has no seconds.
+    """
+    return [_seconds(f"costs[{i}]", cost) for i, cost in enumerate(listed("costs", costs))]
+
+
+def _seconds(name: str, cost: Any) -> Any:
+    if not hasattr(cost, "forward_seconds"):
+        return cost
+    try:
+        return cost.seconds
+    except ValueError as error:
+        raise PartitionError(f"{name}: {error}") from None
 
 
 def exact_amounts(name: str, values: Any) -> list[Fraction]:

@@ -13,7 +13,9 @@ from d2lpart.common.display import Drawable
 from d2lpart.common.quantities import count
 from d2lpart.partitions.amounts import (
     PartitionError,
+    Timed,
     check_length,
+    costs_listed,
     exact_amounts,
     layers_in_words,
     listed,
@@ -140,7 +142,7 @@ class Partition(Drawable):
     sizes: tuple[int, ...]
     costs: tuple[float, ...] | None = field(compare=False)
 
-    def __init__(self, sizes: Iterable[int], costs: Iterable[float] | None = None) -> None:
+    def __init__(self, sizes: Iterable[int], costs: Iterable[float | Timed] | None = None) -> None:
         object.__setattr__(self, "sizes", _checked_sizes(sizes))
         checked = None if costs is None else self._one_a_layer(costs)
         object.__setattr__(self, "costs", checked)
@@ -183,16 +185,16 @@ class Partition(Drawable):
             )
         return bisect_right(self.bounds, layer)
 
-    def loads(self, costs: Iterable[float]) -> tuple[float, ...]:
+    def loads(self, costs: Iterable[float | Timed]) -> tuple[float, ...]:
         """Return the load of each stage: the sum of its layers' costs, in their unit."""
         each = self._one_a_layer(costs)
         return tuple(sum(each[stage.start : stage.stop]) for stage in self.stages)
 
-    def bottleneck(self, costs: Iterable[float]) -> float:
+    def bottleneck(self, costs: Iterable[float | Timed]) -> float:
         """Return the largest load: when all stages work at once, the others wait for that one."""
         return max(self.loads(costs))
 
-    def imbalance(self, costs: Iterable[float]) -> float:
+    def imbalance(self, costs: Iterable[float | Timed]) -> float:
         """Return the largest load over the mean load: 1.0 is perfect.
 
         >>> Partition([4, 4, 4]).imbalance([4, 4, 4, 4] + [1] * 8)
@@ -231,8 +233,8 @@ class Partition(Drawable):
         bars = ["█" * round(BAR * load / most) for load in loads]
         return ["  ".join(row).rstrip() for row in zip(*padded, bars, strict=True)]
 
-    def _one_a_layer(self, costs: Iterable[float]) -> tuple[float, ...]:
-        checked = tuple(listed("costs", costs))
+    def _one_a_layer(self, costs: Iterable[float | Timed]) -> tuple[float, ...]:
+        checked = tuple(costs_listed(costs))
         exact_amounts("costs", checked)
         if len(checked) != self.num_layers:
             raise PartitionError(
@@ -246,7 +248,7 @@ class Partition(Drawable):
 
 
 def partition(
-    costs: Iterable[float],
+    costs: Iterable[float | Timed],
     num_stages: int,
     *,
     num_microbatches: int | None = None,
@@ -276,7 +278,8 @@ def partition(
     Nothing is rounded: a float counts as the decimal it prints as, so 0.1 + 0.2 equals 0.3.
 
     Args:
-        costs: of each layer, in any unit, for instance seconds.
+        costs: of each layer, in any unit, for instance seconds; or a profile, whose seconds of
+            forward and backward count (one that was made on meta has none: see `at_rate`).
         num_stages: how many stages, each of at least one layer.
         num_microbatches: m.
         transfer: of the cut after each layer, in the unit of costs; the last layer's, which no
@@ -300,7 +303,7 @@ def partition(
     >>> partition([1] * 8, 4, capacity=7, **held)
     Partition((1, 2, 3, 2))
     """
-    given = listed("costs", costs)
+    given = costs_listed(costs)
     problem = as_packing(
         given,
         num_stages,

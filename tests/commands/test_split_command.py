@@ -79,7 +79,7 @@ def test_a_rank_that_is_too_full_gives_the_status_1(capsys, monkeypatch):
         (["--devices", "0"], "--devices is '0': give a whole number of at least 1"),
         (["--devices", "2.5"], "--devices is '2.5': give a whole number"),
         (["--devices", "9"], "9 stages for 8 layers"),
-        (["--devices", "cuda:77"], "cuda:77 does not exist"),
+        (["--devices", "cuda:seven"], "'cuda:seven' names no device"),
         (["--devices", "gpu"], "'gpu' names no device"),
         (["--micro-batches", "-1"], "--micro-batches is '-1'"),
         (["--micro-batch-size", "0"], "--micro-batch-size is '0'"),
@@ -103,6 +103,15 @@ def test_a_wrong_input_is_one_line_and_status_2(arguments, said, capsys):
     assert output == ""
     assert error.startswith("d2lpart split: ")
     assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_device_that_is_to_time_the_layers_must_exist(capsys):
+    """With a rate nothing runs, and any name will do: see tests/reported/test_console.py."""
+    assert cli.main([*ARGUMENTS[:4], "cuda:77"]) == 2
+    output, error = capsys.readouterr()
+    assert output == ""
+    assert error.startswith("d2lpart split: device cuda:77 does not exist: this machine has ")
     assert error.count("\n") == 1
 
 

@@ -6,13 +6,13 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from d2lpart.common.words import cut
 from d2lpart.course.checks.diagnosis import diagnose, idea_behind, raised, same_function
 from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.checks.running import learner_line, run
 from d2lpart.course.checks.showing import (
     LONGEST,
     LONGEST_SENTENCE,
-    cut,
     show_call,
     show_error,
     show_pair,

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from d2lpart.common.words import MORE, cut
 from d2lpart.course.checks.exercise import Exercise
 
 LONGEST = 300
@@ -21,15 +22,6 @@ def show_value(value: Any) -> str:
     ('0.666667', '[0.5, 1]', 'tensor of shape (2,): [0, 0]')
     """
     return cut(_shown(_in_words, value), LONGEST)
-
-
-def cut(text: str, longest: int) -> str:
-    """Shorten a text to `longest` characters; an ellipsis says that there is more.
-
-    >>> cut("abcdef", 5), cut("abc", 5)
-    ('abc …', 'abc')
-    """
-    return text if len(text) <= longest else text[: longest - 2] + " …"
 
 
 def show_error(error: BaseException) -> str:
@@ -89,7 +81,7 @@ def _until(items: Iterable[str], room: int) -> Iterator[str]:
 def show_pair(expected: Any, got: Any) -> tuple[str, str]:
     """Write two values; in full where their short forms would look alike."""
     short = show_value(expected), show_value(got)
-    if short[0] != short[1] or max(map(len, short)) == LONGEST:
+    if short[0] != short[1] or short[0].endswith(MORE):
         return short
     full = _shown(repr, expected), _shown(repr, got)
     return full if max(map(len, full)) <= LONGEST else short

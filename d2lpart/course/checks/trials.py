@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from d2lpart.common.words import cut
 from d2lpart.course.checks.comparison import Difference, difference, type_words
 from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.checks.running import Outcome, ran_out_of_memory, run
-from d2lpart.course.checks.showing import LONGEST_SENTENCE, cut, show_call
+from d2lpart.course.checks.showing import LONGEST_SENTENCE, show_call
 
 Watch = Callable[[str, int, int], None]
 """Is told each call before it is made: its text, the cases done, and all cases (0: not known)."""
