@@ -13,6 +13,7 @@ from d2lpart.partitions.partitioning import Partition, partition
 from d2lpart.schedules.orders import build_schedule
 from d2lpart.schedules.schedule import Schedule
 from d2lpart.schedules.validation import validate
+from d2lpart.stages.checks import COMPUTES, check_numbers
 
 
 def arrange(
@@ -27,6 +28,7 @@ def arrange(
     Raises:
         ValueError: two of them contradict each other; the message names both numbers.
     """
+    check_numbers(layers)
     given = None if sizes is None else _checked(sizes, len(layers))
     num_stages = given.num_stages if given else None
     places = _devices(devices, num_stages, schedule, len(layers))
@@ -55,6 +57,8 @@ def _devices(
     if devices is not None:
         if isinstance(devices, str) or not isinstance(devices, Sequence) or not devices:
             raise ValueError(f"devices is {devices!r}: give a list with one device a rank")
+        if any(str(device).partition(":")[0] == "meta" for device in devices):
+            raise ValueError(f"devices has meta, which holds no numbers, {COMPUTES}")
         return [hardware.as_device(device) for device in devices]
     if isinstance(schedule, Schedule):
         return hardware.devices(schedule.num_ranks)

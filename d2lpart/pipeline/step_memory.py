@@ -104,12 +104,13 @@ def accounts_kept(
 
 
 def keep_batch(schedule: Schedule, accounts: Sequence[Account], batch: Batch) -> None:
-    """Count the mini-batch on the first stage's rank, and its targets on the last one's.
+    """Count the mini-batch on the first stage's rank, its targets and outputs on the last one's.
 
     Raises:
         OutOfMemoryError: there is no room for it.
     """
     ranks = schedule.stage_to_rank
+    batch.hold = partial(accounts[ranks[-1]].hold, "activations")
     for what, rank, data in (
         ("inputs", ranks[0], batch.inputs),
         ("targets", ranks[-1], batch.targets),

@@ -1,6 +1,7 @@
 """StepResult: what one step of a pipeline returns."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from d2lpart.memory.ledger import Ledgers
 from d2lpart.timelines.timeline import Timeline
@@ -18,6 +19,7 @@ class StepResult:
             micro-batch in flight holds, counted the first time an input of its kind comes by.
         tied_bytes: weights sent to shadows, and the gradients that these sent home.
         counted: the measured ledgers of a step that was counted; `memory` returns them.
+        joined: the outputs of a step that was asked for them; `outputs` returns them.
     """
 
     loss: float
@@ -26,6 +28,7 @@ class StepResult:
     peak_bytes: tuple[int, ...]
     tied_bytes: int
     counted: Ledgers | None = field(default=None, repr=False)
+    joined: Any = field(default=None, repr=False, compare=False)
 
     @property
     def memory(self) -> Ledgers:
@@ -40,3 +43,14 @@ class StepResult:
                 "Pipeline with a capacity"
             )
         return self.counted
+
+    @property
+    def outputs(self) -> Any:
+        """What the last stage made of the mini-batch: a tensor (samples, …) on its device.
+
+        Raises:
+            ValueError: the step kept none.
+        """
+        if self.joined is None:
+            raise ValueError("this step kept no outputs: call step(inputs, targets, outputs=True)")
+        return self.joined

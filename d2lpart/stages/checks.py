@@ -12,6 +12,23 @@ from d2lpart.stages.keyed_dropout import parts
 from d2lpart.stages.stage import Stage
 from d2lpart.timelines.spans import Link
 
+COMPUTES = (
+    "and a pipeline computes: use a real device, or cost the layers without running them, by "
+    "profile(layers, sample, device='meta') and at_rate"
+)
+
+
+def check_numbers(layers: Iterable[nn.Module]) -> None:
+    """Raise if a layer has a weight or a buffer without numbers."""
+    for number, layer in enumerate(layers):
+        for name, tensor in (*layer.named_parameters(), *layer.named_buffers()):
+            if tensor.is_meta:
+                raise ValueError(
+                    f"{name} of layer {number} ({type(layer).__name__}) is on the device meta, "
+                    f"which holds no numbers, {COMPUTES}; layer.to_empty(device='cpu') makes room "
+                    f"for weights that are then to be set"
+                )
+
 
 def check_batch_independence(
     layers: Iterable[nn.Module], num_microbatches: int, recompute: bool
@@ -67,10 +84,7 @@ def check_inputs(inputs: object, targets: object, first: Stage) -> None:
     for name, value in (("inputs", inputs), ("targets", targets)):
         if not isinstance(value, Tensor):
             raise ValueError(f"{name} is {type(value).__name__}: give a torch.Tensor")
-        if value.device.type == "meta":
-            raise ValueError(
-                f"{name} is on the device meta, which holds no numbers: use a real one"
-            )
+        _check_real(name, value)
     assert isinstance(inputs, Tensor)
     check_device(inputs, first)
     _check_dtype(inputs, first)
@@ -80,11 +94,17 @@ def check_device(inputs: object, first: Stage) -> None:
     """Raise unless the inputs are a tensor where the first stage is."""
     check_kind(inputs, Tensor, "give the inputs of the first layer")
     assert isinstance(inputs, Tensor)
+    _check_real("inputs", inputs)
     if inputs.device != first.device:
         raise ValueError(
             f"inputs are on {inputs.device}, but stage 0 is on {first.device}: "
             f"pass inputs.to({str(first.device)!r})"
         )
+
+
+def _check_real(name: str, tensor: Tensor) -> None:
+    if tensor.is_meta:
+        raise ValueError(f"{name} is on the device meta, which holds no numbers: use a real one")
 
 
 def _check_dtype(inputs: Tensor, first: Stage) -> None:
