@@ -154,7 +154,7 @@ def _not_consecutive(layers: Sequence[Held], crossings: int) -> str:
     if not scattered:
         return ""
     turn = list(groups)
-    cost = f"{_crossings(crossings)} where consecutive groups make {len(turn) - 1}"
+    cost = f"{count(crossings, 'crossing')} where consecutive groups make {len(turn) - 1}"
     if all(device == turn[layer % len(turn)] for layer, device in enumerate(devices)):
         return (
             f"The layers are dealt out in turn: however equal the counts, no two neighbours share "
@@ -188,7 +188,7 @@ def _right(counts: Mapping[Hashable, int]) -> str:
         return f"The whole network, {count(total, 'layer')}, is on device {most}: 0 crossings."
     sentence = (
         f"Each of the {len(sizes)} devices holds one group of consecutive layers: "
-        f"{_crossings(len(sizes) - 1)}, the fewest there can be"
+        f"{count(len(sizes) - 1, 'crossing')}, the fewest there can be"
     )
     if max(sizes) - min(sizes) > 1:
         share = max(sizes) * len(sizes) / total
@@ -205,10 +205,6 @@ def _numbered(devices: Iterable[Hashable]) -> bool:
 
 def _of(some: Sequence[int], layers: Sequence[Held]) -> str:
     return f"{len(some)} of {count(len(layers), 'layer')} {'is' if len(some) == 1 else 'are'}"
-
-
-def _crossings(number: int) -> str:
-    return count(number, "crossing")
 
 
 def _named(noun: str, labels: Sequence[Any]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from d2lpart.common.display import GREEN, ORANGE
 from d2lpart.course.progress.store import Entry, Progress
 
 BAR_CELLS = 20
@@ -104,7 +105,7 @@ class Report:
 
 def _html_row(row: Row) -> str:
     cells = "".join(f'<td style="text-align:right">{getattr(row, name)}</td>' for name in COLUMNS)
-    parts = [(row.passed, "#009E73"), (row.tried - row.passed, "#E69F00")]  # Okabe–Ito
+    parts = [(row.passed, GREEN), (row.tried - row.passed, ORANGE)]
     bars = "".join(
         f'<div style="width:{100 * count / max(1, row.items):.1f}%;background:{colour}"></div>'
         for count, colour in parts

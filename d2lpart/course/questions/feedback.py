@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from d2lpart.common.display import BLUE, GREEN, VERMILLION
+
 Explanation = str | Callable[..., str]
 """A sentence, or a function that computes its numbers and returns the sentence."""
 
@@ -50,7 +52,7 @@ def status_html(ok: bool | None, headline: str, lines: Sequence[str]) -> str:
 
     ok: None for what is neither right nor wrong. `lines` are HTML already, one paragraph line each.
     """
-    colour = {True: "#009E73", False: "#D55E00", None: "#0072B2"}[ok]  # Okabe–Ito
+    colour = {True: GREEN, False: VERMILLION, None: BLUE}[ok]
     body = "<br>".join(lines)
     style = f"border-left:4px solid {colour};padding:.3em .8em;margin:.4em 0"
     return f'<div role="status" style="{style}"><b>{html.escape(headline)}</b> {body}</div>'
