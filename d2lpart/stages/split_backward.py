@@ -165,16 +165,21 @@ class SplitBackward:
         branches = []
         compiled = any(node.name() == COMPILED for node in self._givers)
         for node in self._trunk:
+            leaving = self._leaving(node)
+            if not leaving:
+                continue
             once = compiled or isinstance(node, BackwardCFunction) or saved_elsewhere(node)
             later: list[Tensor] = []
-            for place, edge in self._leaving(node).items():
+            for place, edge in leaving.items():
                 behind = [] if edge.node is self._end.node else _behind(edge.node)
                 if behind and not once and self._can_wait(behind):
                     later += _leaves(behind)
                     continue
                 ways = {node: {place: edge}} | {giver: _edges(giver) for giver in behind}
                 for giver, edges in ways.items():
-                    now[giver] |= {i: e for i, e in edges.items() if self._stops_at(e.node)}
+                    last = {i: e for i, e in edges.items() if self._stops_at(e.node)}
+                    if last:
+                        now[giver] |= last
             if later:
                 branches.append(Branch(node, later))
         return now, branches
