@@ -1,7 +1,5 @@
 """Lesson 02: its number questions for any sizes, and the variants drawn from them."""
 
-import random
-
 from d2lpart.course.lessons.lesson_02.facts import FLOAT, numbers, parameters
 from d2lpart.course.questions.choices import NumberQuestion
 
@@ -195,10 +193,6 @@ VARIANTS = {
     "02.q3": lambda rng: over_the_cut(rng.randint(3, 60), rng.choice(["pool1", "pool2", "conv2"])),
     "02.q6": lambda rng: barriers_by_outputs(rng.randint(3, 30)),
     "02.q8": lambda rng: ring_bytes(rng.randint(4, 9), 250 * rng.randint(1, 40)),
-    "02.q9": lambda rng: _draw_same_cost(rng),
+    "02.q9": lambda rng: same_cost(rng.randint(100, 900), rng.randint(100, 2000)),
     "02.q10": lambda rng: decoder_barriers(rng.randint(2, 48)),
 }
-
-
-def _draw_same_cost(rng: random.Random) -> NumberQuestion:
-    return same_cost(rng.randint(100, 900), rng.randint(100, 2000))

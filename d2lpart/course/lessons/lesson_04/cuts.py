@@ -10,8 +10,10 @@ from d2lpart.common.quantities import count
 from d2lpart.course.checks.exercise import Exercise, misconception
 from d2lpart.course.checks.showing import show_value
 
+Amounts = Sequence[float]  # one a layer
 
-def best_sizes(costs: Sequence[float], num_stages: int) -> list[int]:
+
+def best_sizes(costs: Amounts, num_stages: int) -> list[int]:
     """The layers of each stage, in a partition with the smallest bottleneck there is."""
     return list(partition(costs, num_stages).sizes)
 
@@ -28,7 +30,7 @@ def _even_sizes(num_layers: int, num_stages: int) -> list[int]:
         f"{Partition(_even_sizes(len(costs), p)).bottleneck(costs):g}: weigh them by their costs."
     )
 )
-def _by_count(costs: Sequence[float], num_stages: int) -> list[int]:
+def _by_count(costs: Amounts, num_stages: int) -> list[int]:
     return _even_sizes(len(costs), num_stages)
 
 
@@ -38,12 +40,12 @@ def _by_count(costs: Sequence[float], num_stages: int) -> list[int]:
         f"is left over. Layers do not weigh alike: weigh them by their costs."
     )
 )
-def _rest_to_the_last(costs: Sequence[float], num_stages: int) -> list[int]:
+def _rest_to_the_last(costs: Amounts, num_stages: int) -> list[int]:
     each = len(costs) // num_stages
     return [each] * (num_stages - 1) + [len(costs) - each * (num_stages - 1)]
 
 
-def _filled(costs: Sequence[float], limit: float) -> list[int]:
+def _filled(costs: Amounts, limit: float) -> list[int]:
     """Fill one stage after another up to `limit`."""
     sizes, load = [0], 0.0
     for cost in costs:
@@ -62,11 +64,11 @@ def _filled(costs: Sequence[float], limit: float) -> list[int]:
         f"without layers is none: leave one layer for each that follows."
     )
 )
-def _fill_to_the_limit(costs: Sequence[float], num_stages: int) -> list[int]:
+def _fill_to_the_limit(costs: Amounts, num_stages: int) -> list[int]:
     return _filled(costs, partition(costs, num_stages).bottleneck(costs))
 
 
-def _left_over(costs: Sequence[float], p: int) -> str:
+def _left_over(costs: Amounts, p: int) -> str:
     return (
         f"You close a stage before it exceeds the mean, {sum(costs) / p:.3g}. What is left over "
         f"each time lands at the end: {_fill_to_the_mean(costs, p)}. Most often some stage has to "
@@ -75,7 +77,7 @@ def _left_over(costs: Sequence[float], p: int) -> str:
 
 
 @misconception(_left_over)
-def _fill_to_the_mean(costs: Sequence[float], num_stages: int) -> list[int]:
+def _fill_to_the_mean(costs: Amounts, num_stages: int) -> list[int]:
     sizes = _filled(costs, sum(costs) / num_stages)
     rest = sizes[num_stages - 1 :]
     return [*sizes[: num_stages - 1], sum(rest)] if rest else sizes
@@ -87,7 +89,7 @@ def _fill_to_the_mean(costs: Sequence[float], num_stages: int) -> list[int]:
         f"{list(costs)}."
     )
 )
-def _sorted(costs: Sequence[float], num_stages: int) -> list[int]:
+def _sorted(costs: Amounts, num_stages: int) -> list[int]:
     return best_sizes(sorted(costs), num_stages)
 
 
@@ -128,7 +130,7 @@ def _judge_best(args: tuple[Any, ...], sizes: Any) -> str | None:
     )
 
 
-def slower(cut: Partition, best: Partition, costs: Sequence[float]) -> str | None:
+def slower(cut: Partition, best: Partition, costs: Amounts) -> str | None:
     """Say by how much the bottleneck of `cut` is above that of `best`; None if it is not."""
     loads, goal = cut.loads(costs), best.bottleneck(costs)
     if max(loads) <= goal + 1e-9:
@@ -164,9 +166,7 @@ BEST_SIZES = Exercise(
 )
 
 
-def fitting_sizes(
-    costs: Sequence[float], memory: Sequence[float], capacity: float, num_stages: int
-) -> list[int]:
+def fitting_sizes(costs: Amounts, memory: Amounts, capacity: float, num_stages: int) -> list[int]:
     """The best sizes of which every stage fits its device; an empty list where none fit."""
     try:
         return list(partition(costs, num_stages, memory=memory, capacity=capacity).sizes)
@@ -181,9 +181,7 @@ def fitting_sizes(
         f"{args[2]:g}."
     )
 )
-def _memory_ignored(
-    costs: Sequence[float], memory: Sequence[float], capacity: float, num_stages: int
-) -> list[int]:
+def _memory_ignored(costs: Amounts, memory: Amounts, capacity: float, num_stages: int) -> list[int]:
     return best_sizes(costs, num_stages)
 
 
@@ -193,9 +191,7 @@ def _memory_ignored(
         f"{fitting_sizes(*args)}."
     )
 )
-def _repair_none(
-    costs: Sequence[float], memory: Sequence[float], capacity: float, num_stages: int
-) -> list[int]:
+def _repair_none(costs: Amounts, memory: Amounts, capacity: float, num_stages: int) -> list[int]:
     sizes = best_sizes(costs, num_stages)
     return sizes if Partition(sizes).bottleneck(memory) <= capacity else []
 
@@ -206,9 +202,7 @@ def _repair_none(
         f"do, the smallest bottleneck in time is {_fastest(*args):g}."
     )
 )
-def _memory_alone(
-    costs: Sequence[float], memory: Sequence[float], capacity: float, num_stages: int
-) -> list[int]:
+def _memory_alone(costs: Amounts, memory: Amounts, capacity: float, num_stages: int) -> list[int]:
     sizes = best_sizes(memory, num_stages)
     return sizes if Partition(sizes).bottleneck(memory) <= capacity else []
 
@@ -219,9 +213,7 @@ def _memory_alone(
         f"device can lend its room: compare stage by stage."
     )
 )
-def _all_together(
-    costs: Sequence[float], memory: Sequence[float], capacity: float, num_stages: int
-) -> list[int]:
+def _all_together(costs: Amounts, memory: Amounts, capacity: float, num_stages: int) -> list[int]:
     return best_sizes(costs, num_stages) if sum(memory) <= num_stages * capacity else []
 
 
@@ -239,7 +231,7 @@ def _judge_fitting(args: tuple[Any, ...], sizes: Any) -> str | None:
 
 
 def _one_fits_nothing(
-    sizes: list[int], right: list[int], memory: Sequence[float], capacity: float
+    sizes: list[int], right: list[int], memory: Amounts, capacity: float
 ) -> str | None:
     if not right:
         return _nothing_fits(sizes, memory, capacity) if sizes else None
@@ -247,13 +239,13 @@ def _one_fits_nothing(
     return f"{right} fits: its largest stage needs {need:g} of {capacity:g}."
 
 
-def _nothing_fits(sizes: list[int], memory: Sequence[float], capacity: float) -> str:
+def _nothing_fits(sizes: list[int], memory: Amounts, capacity: float) -> str:
     is_cut = not_a_cut(sizes, len(memory), len(sizes)) is None
     over = _too_large(Partition(sizes), memory, capacity) if is_cut else None
     return f"{over or ''} No cut fits, so the list has to be empty.".lstrip()
 
 
-def _too_large(cut: Partition, memory: Sequence[float], capacity: float) -> str | None:
+def _too_large(cut: Partition, memory: Amounts, capacity: float) -> str | None:
     needs = cut.loads(memory)
     if max(needs) <= capacity:
         return None
@@ -291,6 +283,6 @@ FITTING_SIZES = Exercise(
 )
 
 
-def _fastest(costs: Sequence[float], *rest: Any) -> float:
+def _fastest(costs: Amounts, *rest: Any) -> float:
     sizes = fitting_sizes(costs, *rest)
     return Partition(sizes).bottleneck(costs)

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from d2lpart.course.checks.exercise import Exercise, misconception
 
 Spans = Sequence[tuple[int, float, float]]
+Seconds = Sequence[float]  # of each stage
+Gaps = tuple[float, float, float]  # to fill, to wait, to drain
 
 
 def idle_fraction(spans: Spans) -> float:
@@ -146,9 +148,7 @@ READ_A_TIMELINE = Exercise(
 )
 
 
-def gap_seconds(
-    forward: Sequence[float], backward: Sequence[float], rank: int
-) -> tuple[float, float, float]:
+def gap_seconds(forward: Seconds, backward: Seconds, rank: int) -> Gaps:
     """Seconds that a rank fills, waits and drains in a naive step, one stage a rank."""
     fill = sum(forward[:rank])
     wait = sum(forward[rank + 1 :]) + sum(backward[rank + 1 :])
@@ -162,9 +162,7 @@ def gap_seconds(
         f"ranks before it run."
     )
 )
-def _itself_too(
-    forward: Sequence[float], backward: Sequence[float], rank: int
-) -> tuple[float, float, float]:
+def _itself_too(forward: Seconds, backward: Seconds, rank: int) -> Gaps:
     fill, wait, drain = gap_seconds(forward, backward, rank)
     return fill + forward[rank], wait, drain
 
@@ -175,9 +173,7 @@ def _itself_too(
         f"before any of their backwards."
     )
 )
-def _one_way(
-    forward: Sequence[float], backward: Sequence[float], rank: int
-) -> tuple[float, float, float]:
+def _one_way(forward: Seconds, backward: Seconds, rank: int) -> Gaps:
     fill, _, drain = gap_seconds(forward, backward, rank)
     return fill, sum(backward[rank + 1 :]), drain
 
@@ -188,9 +184,7 @@ def _one_way(
         f"backward begins there, and has to come back to rank {r}."
     )
 )
-def _forward_wait(
-    forward: Sequence[float], backward: Sequence[float], rank: int
-) -> tuple[float, float, float]:
+def _forward_wait(forward: Seconds, backward: Seconds, rank: int) -> Gaps:
     fill, _, drain = gap_seconds(forward, backward, rank)
     return fill, sum(forward[rank + 1 :]), drain
 
@@ -201,9 +195,7 @@ def _forward_wait(
         f"is, at stage {len(f) - 1}."
     )
 )
-def _backward_in_order(
-    forward: Sequence[float], backward: Sequence[float], rank: int
-) -> tuple[float, float, float]:
+def _backward_in_order(forward: Seconds, backward: Seconds, rank: int) -> Gaps:
     wait = sum(forward[rank + 1 :]) + sum(backward[:rank])
     return sum(forward[:rank]), wait, sum(backward[rank + 1 :])
 
@@ -214,9 +206,7 @@ def _backward_in_order(
         f"their seconds: forward {', '.join(f'{x:g}' for x in f)}."
     )
 )
-def _all_even(
-    forward: Sequence[float], backward: Sequence[float], rank: int
-) -> tuple[float, float, float]:
+def _all_even(forward: Seconds, backward: Seconds, rank: int) -> Gaps:
     n, f, b = len(forward), forward[rank], backward[rank]
     return rank * f, (n - 1 - rank) * (f + b), rank * b
 
@@ -247,7 +237,7 @@ UNEVEN_STAGES = Exercise(
 )
 
 
-def step_seconds(forward: Sequence[float], backward: Sequence[float], hop: float) -> float:
+def step_seconds(forward: Seconds, backward: Seconds, hop: float) -> float:
     """The length of a naive step; each message between neighbouring ranks takes `hop` seconds."""
     return sum(forward) + sum(backward) + 2 * (len(forward) - 1) * hop
 
@@ -257,7 +247,7 @@ def step_seconds(forward: Sequence[float], backward: Sequence[float], hop: float
         f"You pay for {len(f) - 1} messages, the activations. As many gradients come back."
     )
 )
-def _hops_forward(forward: Sequence[float], backward: Sequence[float], hop: float) -> float:
+def _hops_forward(forward: Seconds, backward: Seconds, hop: float) -> float:
     return sum(forward) + sum(backward) + (len(forward) - 1) * hop
 
 
@@ -267,14 +257,14 @@ def _hops_forward(forward: Sequence[float], backward: Sequence[float], hop: floa
         f"one fewer than the ranks: {len(f) - 1}."
     )
 )
-def _hop_a_rank(forward: Sequence[float], backward: Sequence[float], hop: float) -> float:
+def _hop_a_rank(forward: Seconds, backward: Seconds, hop: float) -> float:
     return sum(forward) + sum(backward) + 2 * len(forward) * hop
 
 
 @misconception(
     lambda f, b, h: f"You have not used `hop`: {h:g} s for each of the {2 * (len(f) - 1)} messages."
 )
-def _no_hops(forward: Sequence[float], backward: Sequence[float], hop: float) -> float:
+def _no_hops(forward: Seconds, backward: Seconds, hop: float) -> float:
     return sum(forward) + sum(backward)
 
 
@@ -283,7 +273,7 @@ def _no_hops(forward: Sequence[float], backward: Sequence[float], hop: float) ->
         f"You take the slowest stage, as if all {len(f)} worked at once. They take turns."
     )
 )
-def _at_once(forward: Sequence[float], backward: Sequence[float], hop: float) -> float:
+def _at_once(forward: Seconds, backward: Seconds, hop: float) -> float:
     return max(forward) + max(backward) + 2 * (len(forward) - 1) * hop
 
 
@@ -292,7 +282,7 @@ def _at_once(forward: Sequence[float], backward: Sequence[float], hop: float) ->
         f"You divide the work by {len(f)} ranks. It is shared, but one works after another."
     )
 )
-def _shared(forward: Sequence[float], backward: Sequence[float], hop: float) -> float:
+def _shared(forward: Seconds, backward: Seconds, hop: float) -> float:
     return (sum(forward) + sum(backward)) / len(forward) + 2 * (len(forward) - 1) * hop
 
 
