@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from d2lpart.common.words import cut
 from d2lpart.course.grading.plain_values import decode, encode
 from d2lpart.course.grading.submitted_code import FirstWords, quietly, read, run
 from d2lpart.course.grading.wire import LONGEST, Wire
@@ -90,7 +91,7 @@ def _described(error: BaseException) -> dict[str, Any]:
     place = [int(own[-1].filename[6:-1]), own[-1].lineno, own[-1].name] if own else None
     first = error.args[0] if isinstance(error, KeyError) and error.args else error
     message = str(first) if error.args or str(error) else ""
-    return {"type": type(error).__name__, "message": message[:1000], "place": place}
+    return {"type": type(error).__name__, "message": cut(message, 1000), "place": place}
 
 
 def _fitting(done: dict[str, Any], printed: FirstWords) -> dict[str, Any]:

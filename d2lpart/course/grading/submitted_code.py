@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from d2lpart.common.words import cut
+
 LONGEST_OUTPUT = 2000
 
 
@@ -142,7 +144,7 @@ def run(cells: Sequence[Cell], allowed: Sequence[str]) -> tuple[dict[str, Any], 
             with quietly():
                 exec(compile(cell.tree, cell.file, "exec"), namespace)
         except BaseException as error:  # the cell's own affair, sys.exit() too
-            raised[cell.number] = f"{type(error).__name__}: {error}"[:LONGEST_OUTPUT]
+            raised[cell.number] = cut(f"{type(error).__name__}: {error}", LONGEST_OUTPUT)
     return namespace, raised
 
 

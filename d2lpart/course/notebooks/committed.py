@@ -8,6 +8,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from d2lpart.common.display import VIEW
+from d2lpart.common.words import cut
 from d2lpart.course.notebooks.bootstrap import without_address
 from d2lpart.course.notebooks.source import Target, derive, sources, targets
 
@@ -67,7 +68,9 @@ def _output_complaints(output: NotebookNode, root: Path) -> list[str]:
         return [f"ends in {output.ename}: {output.evalue}"]
     if output.output_type == "stream":
         stderr = (
-            [f"writes to stderr: {output.text.strip()[:200]}"] if output.name == "stderr" else []
+            [f"writes to stderr: {cut(output.text.strip(), 200)}"]
+            if output.name == "stderr"
+            else []
         )
         return stderr + _path_complaints(output.text, root)
     texts = [text for kind, text in output.data.items() if kind.startswith("text/")]
