@@ -29,6 +29,14 @@ class TiedWeight(NamedTuple):
     trainable: int  # of these, how many want a gradient: all or none
 
 
+class WeightCopy(NamedTuple):
+    """A copy of a weight in low precision: autocast makes it once, for all micro-batches."""
+
+    layer: int  # the first that has the weight
+    position: int  # among the weights of that layer
+    nbytes: int
+
+
 @dataclass(frozen=True)
 class LayerCost:
     """What one layer costs for one sample input.
@@ -69,6 +77,13 @@ class LayerCost:
         buffer_bytes: what a layer keeps beside its weights, such as the means of a BatchNorm. A
             buffer that several layers share counts in the first of them.
         tied: the weights that count in an earlier layer.
+        copies: the weights of which the forward leaves a copy in low precision held.
+        loss_bytes: what the loss keeps of the last layer's output, in bytes, beyond what the layer
+            keeps; None for the other layers.
+        keeps_input: whether the backward needs the layer's input.
+        keeps_output: whether it needs the layer's output, which `activation_bytes` then contains.
+        waits_with_input: whether W needs the input.
+        is_view: whether the output is the input in another shape, and takes no memory.
     """
 
     name: str
@@ -92,6 +107,12 @@ class LayerCost:
     timing: str = ""
     buffer_bytes: int = 0
     tied: tuple[TiedWeight, ...] = ()
+    copies: tuple[WeightCopy, ...] = ()
+    loss_bytes: int | None = None
+    keeps_input: bool = True
+    keeps_output: bool = False
+    waits_with_input: bool = True
+    is_view: bool = False
 
     @property
     def backward_flops(self) -> int:

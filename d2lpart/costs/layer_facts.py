@@ -15,7 +15,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.flop_counter import (
     FlopCounterMode,
@@ -23,24 +27,29 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
-from d2lpart.costs.layer_cost import LayerCost, TiedWeight
-from d2lpart.stages.footprint import Footprint, Left
+from d2lpart.costs.layer_cost import LayerCost, TiedWeight, WeightCopy
+from d2lpart.stages.footprint import Footprint, Left, storage_of
 from d2lpart.stages.keyed_dropout import keyed_randomness, uses_randomness
 from d2lpart.stages.saved import Saved
 from d2lpart.stages.split_backward import SplitBackward, accumulate, cannot_be_split
 
 CPU = torch.device("cpu")
 
+UNKNOWN_WITHOUT_NUMBERS = (DataDependentOutputException, DynamicOutputShapeException)
+"""What a fake tensor raises where a shape, or a value that Python asks for, hangs on numbers."""
+
 
 class Charge(NamedTuple):
     """What counts for one layer.
 
-    weights: those that no earlier layer has. tied: those that one has. buffers: as weights.
+    weights: those that no earlier layer has. tied: those that one has. buffers: as weights. homes:
+    of each of its weights, the first layer that has it, and the position there.
     """
 
     weights: list[nn.Parameter]
     tied: tuple[TiedWeight, ...]
     buffers: list[Tensor]
+    homes: list[tuple[int, int]]
 
 
 def charges(layers: Sequence[nn.Module]) -> list[Charge]:
@@ -57,9 +66,10 @@ def charges(layers: Sequence[nn.Module]) -> list[Charge]:
     buffers: set[Tensor] = set()
     found = []
     for index, layer in enumerate(layers):
-        weights, tied = [], []
+        weights, tied, own_homes = [], [], []
         for position, weight in enumerate(layer.parameters()):
             home = homes.setdefault(weight, (index, position))
+            own_homes.append(home)
             if home[0] == index:
                 weights.append(weight)
             else:
@@ -67,7 +77,7 @@ def charges(layers: Sequence[nn.Module]) -> list[Charge]:
                 tied.append(TiedWeight(*home, size, size if weight.requires_grad else 0))
         own = [buffer for buffer in layer.buffers() if buffer not in buffers]
         buffers.update(own)
-        found.append(Charge(weights, tuple(tied), own))
+        found.append(Charge(weights, tuple(tied), own, own_homes))
     return found
 
 
@@ -143,6 +153,7 @@ def facts_of(
     with _uncompiled(), flops:
         output, held = footprint.measure(entry, lambda: run(layer, entry, random), saved)
         forward = first_half = flops.get_total_flops()
+        ends = storage_of(entry), storage_of(output)
         if output.requires_grad:
             halves = halves_of(output, way_in, saved)
             halves.run_input(torch.ones_like(output))
@@ -163,8 +174,20 @@ def facts_of(
         weight_flops=flops.get_total_flops() - first_half,
         buffer_bytes=sum(buffer.nbytes for buffer in charge.buffers),
         tied=charge.tied,
+        copies=_copies(layer, charge, footprint),
+        keeps_input=ends[0] in footprint.seen,
+        keeps_output=ends[1] in footprint.seen,
+        waits_with_input=left.inputs,
+        is_view=ends[0] == ends[1],
     )
     return cost, output.detach()
+
+
+def _copies(layer: nn.Module, charge: Charge, footprint: Footprint) -> tuple[WeightCopy, ...]:
+    """Return the copies of the layer's weights that its forward has left held."""
+    weights = zip(charge.homes, layer.parameters(), strict=True)
+    made = [(home, footprint.copies[weight]) for home, weight in weights]
+    return tuple(WeightCopy(*home, sum(copies.values())) for home, copies in made if copies)
 
 
 class Whole:

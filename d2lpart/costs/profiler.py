@@ -12,12 +12,21 @@ from torch import Tensor, nn
 from d2lpart.common.arguments import check_whole
 from d2lpart.common.quantities import count
 from d2lpart.costs.layer_cost import SPLIT_F, LayerCost, Quartiles
-from d2lpart.costs.layer_facts import Charge, charges, facts_of, fake, without_numbers
+from d2lpart.costs.layer_facts import (
+    UNKNOWN_WITHOUT_NUMBERS,
+    Charge,
+    charges,
+    facts_of,
+    fake,
+    without_numbers,
+)
 from d2lpart.costs.layer_times import Chain, Times
+from d2lpart.costs.loss_facts import CountedLoss, on_fakes, with_logarithms
 from d2lpart.machine.hardware import as_device, threads_per_rank
 from d2lpart.machine.transfer import Place
 from d2lpart.models.layers import listed
-from d2lpart.stages.microbatch import Batch, LossFunction, cross_entropy
+from d2lpart.stages.losses import LossFunction, cross_entropy
+from d2lpart.stages.microbatch import Batch
 
 
 def profile(
@@ -42,8 +51,11 @@ def profile(
     gradient if a layer before it learns.
 
     With `targets` the last layer's seconds include the loss, forward and backward, since the loss
-    runs where the last layer runs; its bytes are those of the layer alone. Without, its backward
-    starts from ones.
+    runs where the last layer runs, and `loss_bytes` is what the loss keeps. Without, its backward
+    starts from ones, and `loss_bytes` is what cross-entropy would keep.
+
+    Types are those of the moment: profile in the `torch.autocast` that the step will run in. Bytes
+    found outside of it, or inside where the step runs without, are those of another step.
 
     Afterwards the layers are as before: weights, buffers, gradients, modes and torch's random
     state. Give `device` to run them elsewhere: they are moved there for the measurement and put
@@ -52,7 +64,8 @@ def profile(
 
     On the device meta nothing runs and no memory is needed: where layers or sample are on meta, or
     `device="meta"`, everything but the seconds is what it would be on a CPU, and the seconds are
-    None; `at_rate` computes some.
+    None; `at_rate` computes some. The autocast to enter there is therefore the CPU's. A loss that
+    has to read numbers, such as one with a mask, counts as cross-entropy there.
 
     Args:
         layers: modules that each turn one tensor into one tensor; a `Decoder` is a sequence of
@@ -66,7 +79,8 @@ def profile(
         passes: how often all layers are timed; each pass gives two numbers for a median.
 
     Raises:
-        ValueError: there are no layers, or one fails, which the message names by its index.
+        ValueError: there are no layers; one fails, which the message names by its index; or
+            autocast is on for a GPU where layers on meta pass for a CPU's.
 
     >>> linear, relu = profile([nn.Linear(8, 4), nn.ReLU()], torch.ones(2, 8))
     >>> linear.parameters, linear.forward_flops, linear.boundary_bytes
@@ -78,19 +92,25 @@ def profile(
     _check(sample, targets, loss_fn, ranks=ranks, passes=passes)
     charged, wants = charges(layers), _wants(layers)
     if _on_meta(layers, sample, device):
+        _check_autocast()
         with without_numbers(layers), torch.enable_grad():
-            return _facts(layers, fake(sample), charged, wants)[0]
+            costs, _, outputs = _facts(layers, fake(sample), charged, wants)
+            costs[-1] = on_fakes(costs[-1], outputs, targets, loss_fn or cross_entropy)
+            return costs
     place = None if device is None else as_device(device)
     with _put_back(layers, place, sample.device):
-        costs, where = _facts(layers, sample, charged, wants, place)
-        finish = None
+        costs, where, outputs = _facts(layers, sample, charged, wants, place)
+        finish, costs[-1] = None, with_logarithms(costs[-1], outputs)
+        del outputs
         if targets is not None:
             batch = Batch(sample, targets.to(where[-1]), 1, loss_fn or cross_entropy)
-            finish = partial(batch.loss, 0)
+            finish = CountedLoss(partial(batch.loss, 0), batch.targets)
         places = {device: Place(device) for device in where}
         chain = Chain(layers, [places[device] for device in where], sample, wants, finish)
         threads = threads_per_rank([where[0]] * ranks)
         times = chain.time(passes, threads)
+        if finish is not None:
+            costs[-1] = finish.beside(costs[-1])
     return [
         _with_seconds(cost, own, _words(device, 2 * passes, threads))
         for cost, own, device in zip(costs, times, where, strict=True)
@@ -147,27 +167,44 @@ def _on_meta(
     return named or (device is None and any(tensor.is_meta for tensor in tensors))
 
 
+def _check_autocast() -> None:
+    """Refuse an autocast that layers on meta would not notice."""
+    others = [kind for kind in ("cuda", "xpu", "mps") if torch.is_autocast_enabled(kind)]
+    if others and not torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype(others[0])
+        raise ValueError(
+            f"autocast is on for {others[0]} alone, and layers on meta are costed as on a CPU: "
+            f'profile them in torch.autocast("cpu", dtype={dtype})'
+        )
+
+
 def _facts(
     layers: Sequence[nn.Module],
     sample: Tensor,
     charged: Sequence[Charge],
     wants: Sequence[bool],
     place: torch.device | None = None,
-) -> tuple[list[LayerCost], list[torch.device]]:
-    """Return the costs of the layers, without seconds, and where they are."""
+) -> tuple[list[LayerCost], list[torch.device], Tensor]:
+    """Return the costs of the layers, without seconds, where they are, and the last output."""
     costs, where = [], []
     for index, layer in enumerate(layers):
         try:
             where.append(place or _place_of(layer, sample))
             sample = sample.to(where[-1])
             cost, sample = facts_of(layer, sample, wants[index], charged[index])
+        except UNKNOWN_WITHOUT_NUMBERS as error:
+            raise ValueError(
+                f"layer {index} ({type(layer).__name__}) needs real numbers: what it makes depends "
+                f"on the values in its input ({error}), and on meta there are none; profile layers "
+                f"and sample on a real device"
+            ) from error
         except Exception as error:
             raise ValueError(
                 f"layer {index} ({type(layer).__name__}) on an input of shape "
                 f"{tuple(sample.shape)}, {sample.dtype}: {error}"
             ) from error
         costs.append(cost)
-    return costs, where
+    return costs, where, sample
 
 
 def _place_of(layer: nn.Module, sample: Tensor) -> torch.device:

@@ -3,16 +3,20 @@
 The oracle is a counted step, once the optimizer has stepped. And a capacity is kept to.
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from d2lpart import Decoder, Pipeline, build_schedule, predict_memory, profile
 from d2lpart.commands.splitting import split_model
+from d2lpart.costs.layer_cost import LayerCost, WeightCopy
 from d2lpart.costs.memory_forecast import layer_needs
 from d2lpart.machine.hardware import devices
 from d2lpart.memory.formulas import ADAM_FP32, ADAM_MIXED
 from d2lpart.models.by_name import choose_model
+from d2lpart.schedules.schedule import Schedule
 
 WIDTH = 4
 
@@ -137,6 +141,67 @@ def test_buffers_and_frozen_weights_count_in_the_needs_of_layers():
     costs = profile(layers, torch.ones(2, 8, device="meta"))
     once, _ = layer_needs(costs, build_schedule("1f1b", 2, 4), recipe=ADAM_FP32)
     assert once == [72 * 4 + 32, 27 * 16]
+
+
+# ---- what a profile tells of the loss, of copies and of what lies between two layers ------------
+
+
+BARE = LayerCost("Layer", 0, 0, 100, 7, 0, waiting_bytes=60, gradient_bytes=50)
+HALVES = Schedule(["0F0 0F1 0I0 0I1 0W0 0W1", "1F0 1F1 1I0 1I1 1W0 1W1"], [0, 1])
+
+
+def activations(costs, schedule, **options):
+    return [ledger.activations for ledger in predict_memory(costs, [2, 2], schedule, **options)]
+
+
+def test_the_loss_keeps_what_the_profile_says_unless_the_caller_knows_better():
+    order = build_schedule("gpipe", 2, 3)
+    costs = [BARE, BARE, BARE, replace(BARE, loss_bytes=1000)]
+    inner = 100 + 7 + 100
+    assert activations(costs, order) == [3 * inner, 3 * (7 + inner + 1000)]
+    assert activations(costs, order, loss_bytes=1)[1] == 3 * (7 + inner + 1)
+    assert activations([BARE] * 4, order)[1] == 3 * (7 + inner + 7)
+    assert layer_needs(costs, order)[1] == [100, 107, 107, 1107]
+
+
+def test_the_targets_lie_on_the_last_rank():
+    order = build_schedule("1f1b", 2, 4)
+    plain, fed = (activations([BARE] * 4, order, target_bytes=n) for n in (0, 5000))
+    assert [b - a for a, b in zip(plain, fed, strict=True)] == [0, 5000]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "between"),
+    [
+        ({}, {}, 7),
+        ({"keeps_output": True}, {}, 0),  # it is in activation_bytes
+        ({}, {"keeps_input": False}, 0),
+        ({"is_view": True}, {}, 0),  # of the stage's input
+    ],
+)
+def test_a_tensor_between_two_layers_is_held_once_if_needed(first, second, between):
+    costs = [BARE, BARE, replace(BARE, **first), replace(BARE, **second)]
+    held = activations(costs, build_schedule("gpipe", 2, 3), loss_bytes=0)
+    assert held[1] == 3 * (7 + 100 + between + 100)
+
+
+def test_between_the_halves_a_layer_waits_with_what_it_says():
+    first = replace(BARE, activation_bytes=1, keeps_input=False, gradient_bytes=0)
+    second = replace(first, waits_with_input=False)
+    held = [activations([first, layer] * 2, HALVES, loss_bytes=0)[0] for layer in (first, second)]
+    assert held == [2 * (60 + 7 + 60), 2 * (60 + 60)]  # both wait for W
+
+
+def test_a_copy_counts_with_the_weights_as_long_as_a_micro_batch_needs_it():
+    copies = WeightCopy(0, 0, 10), WeightCopy(1, 0, 200)
+    costs = [replace(BARE, copies=(copy,)) for copy in (*copies, copies[0], copies[1])]
+    twice = Schedule(["0F0 1F0 1B0 0B0"], [0, 0])  # two stages of one rank
+    assert predict_memory(costs, [2, 2], twice)[0].weights == 2 * 210
+    assert predict_memory(costs, [2, 2], twice, recompute=True)[0].weights == 210
+    tied = Schedule(["0F0 0B0"], [0])
+    assert predict_memory(costs, [4], tied)[0].weights == 210
+    assert layer_needs(costs, tied)[0] == [10, 200, 0, 0]
+    assert layer_needs(costs, HALVES)[0] == [10, 200, 10, 200]
 
 
 @pytest.mark.parametrize(
