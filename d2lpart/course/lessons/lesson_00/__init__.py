@@ -4,8 +4,7 @@ from d2lpart.course.checks.exercise import Exercise
 from d2lpart.course.lessons.help_table import with_help
 from d2lpart.course.lessons.lesson_00 import questions
 from d2lpart.course.lessons.lesson_00.help import HELP
-from d2lpart.course.lessons.lesson_00.questions import PREDICTIONS
-from d2lpart.course.lessons.lesson_00.variants import VARIANTS
+from d2lpart.course.lessons.lesson_00.questions import PREDICTIONS, VARIANTS
 
 __all__ = ["EXERCISES", "PREDICTIONS", "QUESTIONS", "VARIANTS"]
 

@@ -1,7 +1,7 @@
 """Lesson 00: hints to its questions, and worked examples with other numbers."""
 
 from d2lpart.course.lessons.help_table import Help
-from d2lpart.course.lessons.lesson_00.facts import naive, step, with_hops
+from d2lpart.course.lessons.lesson_00.questions import naive, step, with_hops
 
 HELP: dict[str, Help] = {
     "00.q1": Help(
