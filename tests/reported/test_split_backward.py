@@ -335,7 +335,10 @@ def test_a_checkpoint_runs_its_forward_once_more_and_no_oftener(compiles):
     torch._dynamo.reset()
     tail = compiled(linear()) if compiles else linear()
     layers = [linear(), Checkpointed(Counting()), tail]
-    Pipeline(layers, [1, 2], ["cpu"] * 2, schedule="zb-h1", num_microbatches=M).step(*data())
+    pipeline = Pipeline(layers, [1, 2], ["cpu"] * 2, schedule="zb-h1", num_microbatches=M)
+    pipeline.step(*data())
+    calls.clear()  # the first step may look at the layers beforehand
+    pipeline.step(*data())
     assert len(calls) == 2 * M
 
 
