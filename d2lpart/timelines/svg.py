@@ -10,18 +10,18 @@ from d2lpart.common.display import OF_KIND
 from d2lpart.common.quantities import seconds_text
 from d2lpart.timelines.timeline import Timeline
 
-LANE, GAP, LEFT = 22, 4, 58  # pixels
+WIDTH, LANE, GAP, LEFT = 900, 22, 4, 58  # pixels
 NARROWEST_LABEL = 18
 
 
-def lanes_svg(timeline: Timeline, width: int = 900, length: float = 0.0) -> str:
-    """Return the picture as one SVG element, `width` pixels wide, or less where it has no room.
+def lanes_svg(timeline: Timeline, length: float = 0.0) -> str:
+    """Return the picture as one SVG element, `WIDTH` pixels wide, or less where it has no room.
 
     The axis is as long as the step, or as `length` in seconds where that is longer.
     """
     length = max(length, timeline.makespan)
     height = timeline.num_ranks * (LANE + GAP) + 18
-    room = width - LEFT - 4
+    room = WIDTH - LEFT - 4
     scale = room / length if length else 0.0
     parts = []
     for rank in range(timeline.num_ranks):
@@ -44,12 +44,12 @@ def lanes_svg(timeline: Timeline, width: int = 900, length: float = 0.0) -> str:
     bottom = timeline.num_ranks * (LANE + GAP) + 12
     parts.append(f'<text x="{LEFT}" y="{bottom}">0</text>')
     parts.append(
-        f'<text x="{width - 4}" y="{bottom}" text-anchor="end">{seconds_text(length)}</text>'
+        f'<text x="{WIDTH - 4}" y="{bottom}" text-anchor="end">{seconds_text(length)}</text>'
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" '
-        f'aria-label="{html.escape(timeline.headline())}" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}" style="max-width:100%;height:auto" '
+        f'aria-label="{html.escape(timeline.headline())}" width="{WIDTH}" height="{height}" '
+        f'viewBox="0 0 {WIDTH} {height}" style="max-width:100%;height:auto" '
         f'font-family="sans-serif" font-size="11" fill="#1a1a1a">'
         f"{''.join(parts)}</svg>"
     )

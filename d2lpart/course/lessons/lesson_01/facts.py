@@ -45,6 +45,6 @@ def state_gb(billions: float) -> float:
     return billions * ADAM_MIXED.total
 
 
-def fewest(billions: float, card: float, usable: float = USABLE) -> int:
+def fewest(billions: float, card: float) -> int:
     """The fewest GPUs of `card` GB that hold this state, if it could be cut anywhere."""
-    return ceil(state_gb(billions) / (usable * card))
+    return ceil(state_gb(billions) / (USABLE * card))

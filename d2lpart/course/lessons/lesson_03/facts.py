@@ -103,22 +103,20 @@ def changed_by_cuts(blocks: int = 2) -> tuple[int, int]:
 
 
 @cache
-def losses_without_sending_back(
-    cut: int = 2, steps: int = 10, rate: float = 0.5
-) -> tuple[float, float]:
-    """Return the first and the last loss of a short training in which stage 0 learns nothing.
+def losses_without_sending_back(cut: int = 2) -> tuple[float, float]:
+    """Return the first and the last loss of ten steps in which stage 0 learns nothing.
 
     cut: the layers of stage 0.
     """
     model = small_decoder()
     losses = []
-    for _ in range(steps):
+    for _ in range(10):
         model.zero_grad()
         losses.append(split_step([model[:cut], model[cut:]], go_back=1))
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.grad is not None:
-                    parameter.sub_(rate * parameter.grad)
+                    parameter.sub_(0.5 * parameter.grad)
     return losses[0], losses[-1]
 
 
@@ -158,17 +156,15 @@ def gradient_of_square(weight: float, backwards: int = 1) -> float:
 
 
 @cache
-def kept(rank: int, num_ranks: int = 4) -> tuple[int, int, int]:
+def kept(rank: int) -> tuple[int, int, int]:
     """Return what a rank holds between its forward and its backward, in bytes.
 
-    A decoder of `num_ranks` layers is cut into stages of one layer. In the order: its weights, the
+    A decoder of four layers is cut into stages of one layer. In the order: its weights, the
     message it got or, on rank 0, the tokens; what its forward left behind for its backward.
     """
-    model = small_decoder(blocks=num_ranks - 2)
+    model = small_decoder()
     tokens, targets = small_batch()
-    pipeline = Pipeline(
-        model.layers, [1] * num_ranks, ["cpu"] * num_ranks, schedule="naive", clock="virtual"
-    )
+    pipeline = Pipeline(model.layers, [1] * 4, ["cpu"] * 4, schedule="naive", clock="virtual")
     result = pipeline.step(tokens, targets)
     weights = sum(p.nbytes for p in model.layers[rank].parameters())
     got = [t.nbytes for t in result.timeline.transfers if t.target == rank and t.action.kind == "F"]

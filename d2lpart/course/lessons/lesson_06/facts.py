@@ -15,10 +15,10 @@ def held(timeline: Timeline) -> float:
     return timeline.peak_in_flight()
 
 
-def with_fixed_cost(m: int, fixed: float = 0.5, work: float = 48.0) -> Timeline:
-    """1F1B on four ranks: 48 s of forward and twice that backward, and a fixed cost an action."""
-    share = work / (4 * m)
-    return simulate(build_schedule("1f1b", 4, m), {"F": share + fixed, "B": 2 * share + fixed})
+def with_fixed_cost(m: int) -> Timeline:
+    """1F1B on four ranks: 48 s of forward and twice that backward, and 0.5 s more an action."""
+    share = 48 / (4 * m)
+    return simulate(build_schedule("1f1b", 4, m), {"F": share + 0.5, "B": 2 * share + 0.5})
 
 
 def in_order(*orders: str) -> Timeline:
