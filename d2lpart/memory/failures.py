@@ -10,6 +10,18 @@ class PipelineError(ValueError, RuntimeError):
     """A step that failed; it names the rank, stage, action, micro-batch and layer."""
 
 
+def told(error: BaseException) -> str:
+    """Return the kind of an error and its text; one whose text fails keeps its kind.
+
+    >>> told(KeyError("weight"))
+    "KeyError: 'weight'"
+    """
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception as another:
+        return f"{type(error).__name__} (its text raises {type(another).__name__})"
+
+
 class OutOfMemoryError(PipelineError, MemoryError):
     """A rank that has no room for what it is about to hold.
 

@@ -13,6 +13,7 @@ import torch
 
 from d2lpart.common.quantities import count
 from d2lpart.machine.hardware import cores, crowded, synchronize, threads, threads_per_rank
+from d2lpart.machine.interrupts import end, uninterrupted
 from d2lpart.machine.transfer import Clock
 from d2lpart.pipeline.engine import Run, Stopped
 from d2lpart.schedules.validation import execution_order
@@ -84,10 +85,10 @@ def _together(run: Run) -> None:
 
 
 def _on_threads(work: Callable[[int], None], run: Run) -> None:
-    """Call `work(rank)` on one thread a rank; whatever happens, no thread goes on working.
+    """Call `work(rank)` on one thread a rank; after an interrupt none begins another action.
 
     Every thread reports its end by an event: before Python 3.13 a `join` that was interrupted takes
-    the thread for ended.
+    the thread for ended. One whose layer goes on after an interrupt is left in `run.late`.
     """
     before = torch.get_num_threads()
     ended = [threading.Event() for _ in run.places]
@@ -109,9 +110,9 @@ def _on_threads(work: Callable[[int], None], run: Run) -> None:
             event.wait()
     except BaseException:  # an interrupt, or no more threads to be had
         run.stop()
-        for worker, event in zip(workers, ended, strict=True):
-            if worker.ident is not None:  # one that has yet to begin will find the run stopped
-                event.wait()
+        with uninterrupted():
+            run.late += end([worker for worker in workers if worker.is_alive()], Stopped)
+            run.refuse_gradients()
         raise
     finally:
         torch.set_num_threads(before)

@@ -8,14 +8,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
 from queue import SimpleQueue
+from threading import Thread
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from d2lpart.machine.transfer import Mark, Parcel, Place, send
-from d2lpart.memory.failures import Full, PipelineError, allocator_error
+from d2lpart.memory.failures import Full, PipelineError, allocator_error, told
 from d2lpart.schedules.schedule import Action, Schedule, dependencies
-from d2lpart.stages.microbatch import Batch
+from d2lpart.stages.microbatch import Batch, sharing
 from d2lpart.stages.stage import Held, Key, Stage
 
 
@@ -52,6 +54,8 @@ class Run:
         self.input_gradients: dict[int, Tensor] = {}
         self.peak_bytes = [0] * len(places)
         self.tied_bytes = [0] * len(places)  # gradients that a rank has sent to a weight's home
+        self.late: list[Thread] = []  # threads that go on after an interrupt
+        self.fences: list[RemovableHandle] = []  # keep these from adding to gradients
         self._stopped = False
         self._bytes = [0] * len(places)
         self._held: dict[tuple[int, int], Held] = {}
@@ -92,7 +96,7 @@ class Run:
             raise self._allocator_error(action, rank, error) from error
         except Exception as error:
             where = self._where(action, rank)
-            raise PipelineError(f"{where}: {type(error).__name__}: {error}") from error
+            raise PipelineError(f"{where}: {told(error)}") from error
 
     def _receive(self, action: Action, place: Place) -> Tensor | None:
         """Wait for the message of a neighbouring stage, if the action depends on one."""
@@ -113,12 +117,13 @@ class Run:
             self._slots[action].put(self.sent[action])
 
     def _work(self, action: Action, received: Tensor | None) -> Tensor | None:
-        if action.kind == "F":
-            return self._forward(action, received)
-        if action.kind in "BI":
-            return self._backward(action, received)
-        self._weights(action)
-        return None
+        with sharing(self.batch.share(action.microbatch)):
+            if action.kind == "F":
+                return self._forward(action, received)
+            if action.kind in "BI":
+                return self._backward(action, received)
+            self._weights(action)
+            return None
 
     def _forward(self, action: Action, received: Tensor | None) -> Tensor | None:
         number, _, microbatch = action
@@ -204,3 +209,14 @@ class Run:
         self._stopped = True
         for slot in self._slots.values():
             slot.put(None)
+
+    def refuse_gradients(self) -> None:
+        """Let no thread that goes on after an interrupt add to a gradient."""
+
+        def refuse(_: Tensor) -> None:
+            raise Stopped
+
+        if self.late:
+            layers = [layer for stage in self.stages for layer in stage.layers]
+            weights = {weight for layer in layers for weight in layer.parameters()}
+            self.fences = [w.register_hook(refuse) for w in weights if w.requires_grad]

@@ -1,21 +1,27 @@
 """Pipeline: layers, a partition, devices and a schedule give loss, gradients and a timeline."""
 
-import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from threading import Thread
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from d2lpart.common.arguments import check_kind
+from d2lpart.machine.interrupts import OneAtATime
 from d2lpart.machine.transfer import Place
+from d2lpart.memory.failures import PipelineError
 from d2lpart.models.layers import listed
 from d2lpart.partitions.partitioning import Partition
 from d2lpart.pipeline.clocks import CHOICES, measure
 from d2lpart.pipeline.engine import Run
 from d2lpart.pipeline.layout import arrange
+from d2lpart.pipeline.nonfinite import check_loss
 from d2lpart.pipeline.step_memory import (
     accounts_kept,
     allocator_limits,
@@ -33,49 +39,22 @@ from d2lpart.stages.checks import (
     check_options,
     check_stage_inputs,
 )
+from d2lpart.stages.generators import UnkeyedDraw, nothing_drawn
 from d2lpart.stages.gradients import divide, gradients_kept
+from d2lpart.stages.layer_parts import Makeup
+from d2lpart.stages.losses import LossFunction, cross_entropy
 from d2lpart.stages.memory_account import Account
-from d2lpart.stages.microbatch import Batch, LossFunction, cross_entropy
+from d2lpart.stages.microbatch import Batch
 from d2lpart.stages.optimizer_state import listen, note, watch
+from d2lpart.stages.probe import probe
 from d2lpart.stages.stage import Key, Stage
 from d2lpart.stages.tied import find_shadows
 from d2lpart.timelines.simulator import FREE
 from d2lpart.timelines.spans import Link
+from d2lpart.timelines.timeline import Timeline
 
-
-def check_loss(loss: float, stages: Sequence[Stage], batch: Batch, key: Key) -> None:
-    """Raise a ValueError if the loss is not finite.
-
-    The forward of the first bad micro-batch is run once more, with the same dropout, to name the
-    layer in whose output the first bad number appears.
-    """
-    if math.isfinite(loss):
-        return
-    bad = [k for k, kept in sorted(batch.kept.items()) if not torch.isfinite(kept.loss)]
-    microbatch = bad[0] if bad else 0
-    with torch.no_grad():
-        began = _origin(stages, batch.input(microbatch), (*key, microbatch))
-    raise ValueError(
-        f"the loss is {loss} in micro-batch {microbatch}: {began}. The gradients are left as they "
-        f"were before this step"
-    )
-
-
-def _origin(stages: Sequence[Stage], activation: Tensor, key: Key) -> str:
-    if not _finite(activation):
-        return "it began in the inputs, which hold NaN or infinite numbers"
-    for stage in stages:
-        for number, layer, activation in stage.walk(activation.to(stage.device), key):  # noqa: B020
-            if not _finite(activation):
-                weights = [name for name, w in layer.named_parameters() if not _finite(w)]
-                cause = f", whose weight {weights[0]} is not finite" if weights else ""
-                name = type(layer).__name__
-                return f"it began in layer {number} ({name}) of stage {stage.index}{cause}"
-    return "the outputs of all layers are finite, so it began in loss_fn"
-
-
-def _finite(tensor: Tensor) -> bool:
-    return bool(torch.isfinite(tensor).all())
+STEPS = "d2lpart steps"
+"""Under which name a state dict notes, beside its keys, how many steps there were."""
 
 
 class Pipeline(nn.Module):
@@ -99,6 +78,15 @@ class Pipeline(nn.Module):
         seed: of dropout; by default a new one is drawn from torch's generator for every step.
         capacity: bytes that a rank may hold, one number for all or one a rank; then every step is
             counted, and one that asks for more fails. On CUDA the allocator is limited as well.
+
+        probe: look once, in the first step, whether layers and loss are matters of single samples,
+            and what they draw and keep; it takes the forwards of four micro-batches.
+
+    `step` runs the backward itself, so a `GradScaler` goes in there: `step(inputs, targets,
+    scaler=scaler)`, then `scaler.unscale_(optimizer)` where gradients are to be clipped,
+    `scaler.step(optimizer)` and `scaler.update()` as ever. Gradients that overflow are left as they
+    are, so that the scaler skips the step and scales less; a loss that is not finite before it is
+    scaled raises.
 
     Ranks on threads of their own take over the caller's autocast and grad mode; other settings that
     torch keeps for each thread (hooks on saved tensors, function modes, `with torch.device`) stay
@@ -129,31 +117,53 @@ class Pipeline(nn.Module):
         recompute: bool = False,
         seed: int | None = None,
         capacity: float | Sequence[float] | None = None,
+        probe: bool = True,
     ) -> None:
         super().__init__()
-        self.layers = listed(layers)
+        given = listed(layers)
+        for number, layer in enumerate(given):
+            self.add_module(str(number), layer)  # the keys of nn.Sequential(*layers)
         check_options(loss_fn, link, seed)
         if clock not in CHOICES:
             raise ValueError(f"clock is {clock!r}: use one of {', '.join(CHOICES)}")
         self.partition, self.devices, self.schedule = arrange(
-            self.layers, partition, devices, schedule, num_microbatches
+            listed(self._modules.values()), partition, devices, schedule, num_microbatches
         )
         self.recompute = recompute
         self.capacity = check_capacity(capacity, self.schedule.num_ranks)
         self._check_layers()
-        self.loss_fn = loss_fn or cross_entropy
-        self.clock, self.link, self.seed = clock, link, seed
-        self.stages = self._place_layers()
+        self.clock, self.link, self.seed, self.probe = clock, link, seed, probe
+        self.steps = 0
+        self._place_layers()
+        self._take_loss(loss_fn or cross_entropy)
         self.places = [Place(device) for device in self.devices]
-        self._steps = 0
+        self._turn = OneAtATime(
+            PipelineError,
+            "this pipeline is at work already, in another thread or further up in this one: one "
+            "step or forward at a time; let the first end, or build a pipeline for each thread",
+        )
+        self._late: list[Thread] = []  # threads of an interrupted step that have yet to end,
+        self._fences: list[RemovableHandle] = []  # and what keeps them from adding to gradients
         listen()
         if self.capacity is not None:
             watch(self)
-        for number, layer in enumerate(self.layers):
-            self.add_module(str(number), layer)  # the keys of nn.Sequential(*layers)
 
-    def _place_layers(self) -> list[Stage]:
-        """Move every layer to its stage's device, and return the stages."""
+    @property
+    def layers(self) -> tuple[nn.Module, ...]:
+        """All layers in their order; `setattr(pipeline, "2", layer)` puts another in a place."""
+        return tuple(self.get_submodule(str(i)) for i in range(self.partition.num_layers))
+
+    def _take_loss(self, loss_fn: LossFunction) -> None:
+        """Take over the loss; one without parameters is no part of the network and its state."""
+        if isinstance(loss_fn, nn.Module):
+            loss_fn.to(self.stages[-1].device)
+            if not list(loss_fn.parameters()):
+                object.__setattr__(self, "loss_fn", loss_fn)
+                return
+        self.loss_fn = loss_fn
+
+    def _place_layers(self) -> None:
+        """Make stages of the layers, and move every layer to its stage's device."""
         cut = [[self.layers[i] for i in stage] for stage in self.partition.stages]
         check_stage_inputs(cut)
         where = [self.devices[rank] for rank in self.schedule.stage_to_rank]
@@ -167,9 +177,34 @@ class Pipeline(nn.Module):
         for stage in reversed(stages):
             for layer in stage.layers:
                 layer.to(stage.device)  # backwards, so that a tied weight ends up at its first one
-        return stages
+        self.stages = stages
+        self._made_of = Makeup(self.layers)
+        self._probed: list[bool] | None = None  # the modes that layers were in when looked at
 
-    def step(self, inputs: Tensor, targets: Tensor, *, memory: bool = False) -> StepResult:
+    def _take_over(self) -> None:
+        """Cut and place anew where a layer, or a part or weight of one, has been replaced.
+
+        Raises:
+            ValueError: a weight that stages share is not shared any more.
+        """
+        placed = [layer for stage in self.stages for layer in stage.layers]
+        if all(map(operator.is_, placed, self.layers)):
+            if self._made_of == Makeup(self.layers):
+                return
+            for stage in self.stages:
+                for shadow in stage.shadows:
+                    shadow.check()
+        self._place_layers()
+
+    def step(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        *,
+        memory: bool = False,
+        outputs: bool = False,
+        scaler: GradScaler | None = None,
+    ) -> StepResult:
         """Run forward and backward of one mini-batch, and leave the gradients in the parameters.
 
         The gradients are those that one full-batch backward would leave; they are added to what is
@@ -180,33 +215,92 @@ class Pipeline(nn.Module):
             targets: (samples, …), on any device.
             memory: count which storages are alive on each rank; a step that is not counted does
                 nothing for it. An optimizer's state is in it once the optimizer has stepped.
+            outputs: keep what the last stage makes, for `StepResult.outputs`. A micro-batch that
+                is skipped, since none of its targets counts, then runs forward after the others.
+            scaler: scales what the backward starts from, so that gradients in half precision do not
+                vanish. The loss of the result is not scaled.
 
         Raises:
             ValueError: inputs that do not fit, or a loss that is not a finite scalar.
             PipelineError: a layer failed; the message names rank, stage, action and micro-batch.
             OutOfMemoryError: a rank has no room left; a smaller batch may still fit.
         """
+        with self._turn:
+            self._check_late()
+            self._take_over()
+            return self._step(inputs, targets, memory, outputs, scaler)
+
+    def _step(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        memory: bool,
+        outputs: bool,
+        scaler: GradScaler | None,
+    ) -> StepResult:
         self._check_step(inputs, targets)
         targets = targets.to(self.stages[-1].device)
         batch = Batch(inputs, targets, self.schedule.num_microbatches, self.loss_fn)
+        if outputs:
+            batch.outputs = {}
+        if scaler is not None:
+            check_kind(scaler, GradScaler, "give a torch.amp.GradScaler")
+            batch.scale = scaler.scale
         refreshed = self._begin()
+        self._probe(batch)
         key = self._draw_key()
-        self._steps += 1
         run = Run(self.stages, self.places, self.schedule, batch, key)
         with ExitStack() as around:
             accounts = None
             if memory or self.capacity is not None:
                 accounts = self._count(run, around)
             fresh = around.enter_context(gradients_kept(list(self.parameters())))
-            timeline = measure(run, self.clock, self.link)
+            timeline = self._measure(run)
             loss, divisor = batch.total()
             check_loss(loss, self.stages, batch, key)
+            joined = batch.joined(lambda k: self._run(batch.input(k), (*key, k)))
             divide(fresh, divisor)
-        self._finish_inputs(run, inputs, divisor)
-        moved = sum(transfer.nbytes for transfer in timeline.transfers)
-        counted = ledgers(accounts) if accounts else None
-        peaks, tied = tuple(run.peak_bytes), refreshed + sum(run.tied_bytes)
-        return StepResult(loss, timeline, moved, peaks, tied, counted)
+            self._finish_inputs(run, inputs, divisor)
+            moved = sum(transfer.nbytes for transfer in timeline.transfers)
+            counted = ledgers(accounts) if accounts else None
+            peaks, tied = tuple(run.peak_bytes), refreshed + sum(run.tied_bytes)
+            result = StepResult(loss, timeline, moved, peaks, tied, counted, joined)
+            self.steps += 1
+        return result
+
+    def _probe(self, batch: Batch) -> None:
+        """Look once at what the layers do, and once more when one has changed its mode."""
+        repeats = self.recompute or self.seed is not None
+        modes = self._made_of.modes()
+        if not self.probe or modes == self._probed or not (repeats or batch.num_microbatches > 1):
+            return
+        probe(self.stages, batch, repeats)
+        self._probed = modes
+
+    def _measure(self, run: Run) -> Timeline:
+        """Run all actions; a forward that has to be repeatable may draw from no other generator."""
+        repeats = self.probe and (self.recompute or self.seed is not None)
+        try:
+            with nothing_drawn(stage.device for stage in self.stages if repeats):
+                return measure(run, self.clock, self.link)
+        except UnkeyedDraw:
+            self._probed = None
+            raise
+        finally:
+            self._late, self._fences = run.late, run.fences
+
+    def _check_late(self) -> None:
+        """Raise while a thread of an interrupted step is in its layer yet."""
+        self._late = [worker for worker in self._late if worker.is_alive()]
+        if self._late:
+            names = ", ".join(worker.name for worker in self._late)
+            raise PipelineError(
+                f"{names} of a step that was interrupted has not ended, since its layer goes on: "
+                f"wait until that is done, or start the program again"
+            )
+        for fence in self._fences:
+            fence.remove()
+        self._fences = []
 
     def _count(self, run: Run, around: ExitStack) -> list[Account]:
         """Count what is alive on each rank, as long as `around` lasts."""
@@ -233,12 +327,29 @@ class Pipeline(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the outputs for `inputs`, on the last stage's device; autograd can follow it."""
-        check_device(inputs, self.stages[0])
-        self._begin()
-        key = (*self._draw_key(), 0)
+        with self._turn:
+            self._take_over()
+            check_device(inputs, self.stages[0])
+            self._begin()
+            return self._run(inputs, (*self._draw_key(), 0), through_home=True)
+
+    def _run(self, activation: Tensor, key: Key, through_home: bool = False) -> Tensor:
+        """Run all stages forward, one after another."""
         for stage in self.stages:
-            inputs = stage.run(inputs.to(stage.device), key, through_home=True)
-        return inputs
+            activation = stage.run(activation.to(stage.device), key, through_home)
+        return activation
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """Note beside the weights how many steps there were: dropout's masks depend on that."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if hasattr(destination, "_metadata"):
+            destination._metadata[prefix[:-1]][STEPS] = self.steps
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: dict[str, Any], *rest: Any
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+        self.steps = local_metadata.get(STEPS, self.steps)
 
     def _apply(self, fn: Callable[..., Tensor], recurse: bool = True) -> Self:
         """Change the type of the layers; a change of device is refused, and changes nothing."""
@@ -276,7 +387,7 @@ class Pipeline(nn.Module):
         A seed drawn anew tells the steps apart by itself: reset the generator, and the masks recur.
         """
         if self.seed is not None:
-            return self.seed, self._steps
+            return self.seed, self.steps
         if any(stage.draws for stage in self.stages):
             return int(torch.randint(2**62, ())), 0
         return 0, 0

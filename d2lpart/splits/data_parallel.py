@@ -96,15 +96,12 @@ class DataParallel(nn.Module):
         self._check()
         self._check_samples(inputs)
         self.group.reset()
-        batch = Batch(inputs, targets, len(self.group), self._loss)
+        batch = Batch(inputs, targets, len(self.group), self.loss_fn)
         gradients = [self._backward(rank, batch) for rank in range(len(self.group))]
         loss, divisor = batch.total()
         self._sum(gradients, divisor)
         held = [sum(weight.nbytes for weight in own.parameters()) for own in self.replicas]
         return SplitResult(loss, self.group.traffic(), tuple(held))
-
-    def _loss(self, outputs: Tensor, targets: Tensor) -> Any:
-        return self.loss_fn(outputs, targets.to(outputs.device))
 
     def _backward(self, rank: int, batch: Batch) -> Gradients:
         """Return the gradients that a replica finds for its share of the mini-batch."""

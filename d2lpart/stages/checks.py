@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from d2lpart.common.arguments import check_kind
-from d2lpart.stages.keyed_dropout import parts
+from d2lpart.stages.layer_parts import parts
 from d2lpart.stages.stage import Stage
 from d2lpart.timelines.spans import Link
 

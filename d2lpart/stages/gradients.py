@@ -3,25 +3,49 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
+
+from d2lpart.machine.interrupts import uninterrupted
 
 
 @contextmanager
 def gradients_kept(parameters: Sequence[nn.Parameter]) -> Iterator[Sequence[nn.Parameter]]:
-    """Set gradients aside; add the new ones to them at the end, or put them back on failure."""
+    """Set gradients aside; add the new ones to them at the end, or put them back on failure.
+
+    All are added or none: an interrupt comes before the first of them or after the last.
+    """
     before = [parameter.grad for parameter in parameters]
+    done = False
     try:
         for parameter in parameters:
             parameter.grad = None
         yield parameters
+        new = [parameter.grad for parameter in parameters]
+        sums = [_sum_if_unlike(*pair) for pair in zip(before, new, strict=True)]  # may yet fail
+        with uninterrupted():
+            for parameter, total, *pair in zip(parameters, sums, before, new, strict=True):
+                parameter.grad = _sum(*pair) if total is None else total
+            done = True
     except BaseException:
-        for parameter, gradient in zip(parameters, before, strict=True):
-            parameter.grad = gradient
+        if not done:
+            with uninterrupted():
+                for parameter, gradient in zip(parameters, before, strict=True):
+                    parameter.grad = gradient
         raise
-    for parameter, gradient in zip(parameters, before, strict=True):
-        if gradient is not None:
-            new = parameter.grad
-            parameter.grad = gradient if new is None else gradient.add_(new)
+
+
+def _sum_if_unlike(before: Tensor | None, new: Tensor | None) -> Tensor | None:
+    """Return the sum of two gradients of different kinds: adding them in place may fail."""
+    if before is None or new is None:
+        return None
+    one, other = ((x.dtype, x.device, x.layout, x.shape) for x in (before, new))
+    return None if one == other else before + new
+
+
+def _sum(before: Tensor | None, new: Tensor | None) -> Tensor | None:
+    if before is None or new is None:
+        return new if before is None else before
+    return before.add_(new)
 
 
 def divide(parameters: Sequence[nn.Parameter], divisor: float) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import math
 import operator
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from types import FrameType, FunctionType
 from typing import Any
@@ -21,24 +21,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
 
-
-def parts(layers: Iterable[nn.Module]) -> list[nn.Module]:
-    """Return layers and all modules inside them, each once, the outer ones first.
-
-    They are those of `nn.Module.modules`, which makes up their names on the way.
-
-    >>> layer = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
-    >>> set(parts([layer])) == set(layer.modules())
-    True
-    """
-    known = dict.fromkeys(layers)
-    found = list(known)
-    for outer in found:  # it grows on the way
-        for part in outer._modules.values():
-            if part is not None and part not in known:
-                known[part] = None
-                found.append(part)
-    return found
+from d2lpart.stages.layer_parts import parts
 
 
 class keyed_randomness(TorchFunctionMode):

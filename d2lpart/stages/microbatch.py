@@ -1,38 +1,57 @@
 """A mini-batch cut into micro-batches, and the loss that makes their gradients add up to its own.
 
-A full-batch backward takes the mean over all that counts. The mean over a micro-batch is therefore
-weighed by its share of what counts: targets that are not −100 where targets are integers, samples
-elsewhere. A loss function that returns a pair (sum, count) does the weighing itself; then the sums
-are added, and the gradients are divided by the whole count at the end of the step.
+The mean over a micro-batch is weighed by its share of what counts in the mini-batch, by the rule of
+its loss (`losses`). A loss function that returns a pair (sum, count) does the weighing itself; then
+the sums are added, and the gradients are divided by the whole count at the end of the step.
 """
 
 import math
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from d2lpart.common.quantities import count
+from d2lpart.stages.losses import LossFunction, rule_of
 
-IGNORED = -100  # the target that cross-entropy leaves out
-
-LossFunction = Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor | float]]
+_now = threading.local()
 
 
-def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy of logits (…, V) against integer targets (…)."""
-    return F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), ignore_index=IGNORED)
+def microbatch_share() -> float:
+    """Return which part of the mini-batch the micro-batch counts for that a layer computes now.
+
+    The shares of all micro-batches add up to 1; outside a pipeline's step it is 1. A gradient that
+    a layer adds in its own backward (of an auxiliary loss, such as the load balance of a mixture of
+    experts) is added for each micro-batch: times this share it is that of the mini-batch, whatever
+    m is. Where loss_fn returns a pair, it is divided by the whole count with all others.
+
+    >>> microbatch_share()
+    1.0
+    """
+    return getattr(_now, "share", 1.0)
+
+
+@contextmanager
+def sharing(share: float) -> Iterator[None]:
+    """Let `microbatch_share` return this on the calling thread."""
+    before = microbatch_share()
+    _now.share = share
+    try:
+        yield
+    finally:
+        _now.share = before
 
 
 class Kept(NamedTuple):
-    """The loss of one micro-batch: a mean or a sum over a number of targets."""
+    """The loss of one micro-batch: a mean over a number of targets, a pair's sum, or a sum."""
 
     loss: Tensor
     number: Tensor | float
-    mean: bool
+    form: str  # "mean", "pair" or "sum"
 
 
 @dataclass
@@ -52,6 +71,10 @@ class Batch:
     loss_fn: LossFunction
     kept: dict[int, Kept] = field(default_factory=dict)
     learns: bool = False
+    scale: Callable[[Tensor], Tensor] = lambda loss: loss  # what the backward starts from
+    outputs: dict[int, Tensor] | None = None  # None: they are not kept
+    hold: Callable[[Tensor], object] = lambda outputs: None  # counts those that are kept
+    holds: list[object] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         samples = self.inputs.shape[0] if self.inputs.dim() else 0
@@ -69,22 +92,20 @@ class Batch:
             )
         self._inputs = self.inputs.detach().tensor_split(self.num_microbatches)
         self._targets = self.targets.tensor_split(self.num_microbatches)
-        counts = self._counts().tensor_split(self.num_microbatches)
-        self.weights = [int(part.sum()) for part in counts]
+        self._rule = rule_of(self.loss_fn)
+        counts = self._rule.counts(self.targets).tensor_split(self.num_microbatches)
+        self.weights = [part.sum().item() for part in counts]
         self._whole = sum(self.weights)
         if not self._whole:
+            weightless = " or of a class of weight 0" if self._rule.weighted else ""
             raise ValueError(
-                f"all {self.targets.numel()} targets are {IGNORED}, so no target counts: give at "
-                f"least one target to learn from"
+                f"all {self.targets.numel()} targets are {self._rule.leaves_out}{weightless}, so "
+                f"no target counts: give at least one target to learn from"
             )
 
-    def _counts(self) -> Tensor:
-        """Return how much of each sample counts, on the CPU."""
-        samples, kind = self.targets.shape[0], self.targets.dtype
-        if kind.is_floating_point or kind.is_complex or kind == torch.bool:
-            return torch.ones(samples, dtype=torch.long)
-        counted = self.targets.long() != IGNORED  # as a byte, −100 would be class 156
-        return counted.reshape(samples, -1).sum(dim=1).cpu()
+    def share(self, microbatch: int) -> float:
+        """Return which part of all that counts in the mini-batch is in this micro-batch."""
+        return self.weights[microbatch] / self._whole
 
     def skipped(self, microbatch: int) -> bool:
         """Say whether no target of this micro-batch counts, so that it has nothing to teach."""
@@ -94,19 +115,43 @@ class Batch:
         """Return the inputs of one micro-batch."""
         return self._inputs[microbatch]
 
+    def target(self, microbatch: int) -> Tensor:
+        """Return the targets of one micro-batch."""
+        return self._targets[microbatch]
+
     def loss(self, microbatch: int, outputs: Tensor) -> Tensor:
         """Return what the backward of this micro-batch starts from; the loss itself is kept.
 
         Raises:
             ValueError: the loss function returned something else than a scalar or a pair.
         """
-        result = self.loss_fn(outputs, self._targets[microbatch])
-        if isinstance(result, tuple) and len(result) == 2:
-            return self._keep(microbatch, *result, mean=False)
-        weight = self.weights[microbatch]
-        return self._keep(microbatch, result, weight, mean=True) * (weight / self._whole)
+        if self.outputs is not None and microbatch not in self.outputs:  # recompute comes twice
+            self.outputs[microbatch] = outputs.detach().clone()  # loss_fn may overwrite them
+            self.holds.append(self.hold(self.outputs[microbatch]))
+        return self.scale(self._loss(microbatch, outputs))
 
-    def _keep(self, microbatch: int, loss: object, number: Tensor | float, *, mean: bool) -> Tensor:
+    def joined(self, run: Callable[[int], Tensor]) -> Tensor | None:
+        """Return the outputs of the mini-batch, if they are kept; `run` makes those not made."""
+        if self.outputs is None:
+            return None
+        with torch.no_grad():
+            parts = [
+                self.outputs[k] if k in self.outputs else run(k)
+                for k in range(self.num_microbatches)
+            ]
+            return torch.cat([torch.atleast_1d(part) for part in parts])
+
+    def _loss(self, microbatch: int, outputs: Tensor) -> Tensor:
+        result = self.loss_fn(outputs, self._targets[microbatch].to(outputs.device))
+        if isinstance(result, tuple) and len(result) == 2:
+            return self._keep(microbatch, *result, "pair")
+        if self._rule.adds:
+            return self._keep(microbatch, result, 1, "sum")
+        return self._keep(microbatch, result, self.weights[microbatch], "mean") * self.share(
+            microbatch
+        )
+
+    def _keep(self, microbatch: int, loss: object, number: Tensor | float, form: str) -> Tensor:
         if not isinstance(loss, Tensor) or loss.dim() != 0:
             got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise ValueError(
@@ -114,7 +159,7 @@ class Batch:
                 f"micro-batch, such as loss.mean(), or a pair (sum, count) of scalars"
             )
         self.learns = self.learns or loss.requires_grad
-        self.kept[microbatch] = Kept(loss.detach(), number, mean)
+        self.kept[microbatch] = Kept(loss.detach(), number, form)
         return loss
 
     def total(self) -> tuple[float, float]:
@@ -130,13 +175,15 @@ class Batch:
                 "torch operations, without detach(), item() or no_grad()"
             )
         kept = self.kept.values()
-        means = sum(k.mean for k in kept)
+        means = sum(k.form == "mean" for k in kept)
         if 0 < means < len(kept):
             raise ValueError(
                 f"loss_fn returned a mean for {count(means, 'micro-batch')} and a pair (sum, "
                 f"count) for {len(kept) - means}: return the same of the two for all"
             )
-        total = _sum(float(k.loss) * (float(k.number) if k.mean else 1.0) for k in kept)
+        total = _sum(float(k.loss) * (float(k.number) if means else 1.0) for k in kept)
+        if self._rule.adds and not any(k.form == "pair" for k in kept):
+            return total, 1.0
         number = _sum(float(k.number) for k in kept)
         if number == 0:
             raise ValueError("loss_fn counted 0 in every micro-batch: there is no mean to take")

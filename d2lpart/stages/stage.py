@@ -8,14 +8,18 @@ the input, W adds up those of the weights.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from d2lpart.stages.footprint import Footprint
+from d2lpart.stages.generators import keyed_generators, no_draws
 from d2lpart.stages.keyed_dropout import keyed_randomness, uses_randomness
+from d2lpart.stages.layer_call import call
 from d2lpart.stages.memory_account import Account
 from d2lpart.stages.saved import Saved, no_cast_cache
 from d2lpart.stages.split_backward import Part, SplitBackward, accumulate
@@ -23,6 +27,15 @@ from d2lpart.stages.tied import Shadow, standing_in, take_gradients
 
 Finish = Callable[[Tensor], Tensor]
 Key = tuple[int, ...]
+Buffer = tuple[nn.Module, str, Tensor]
+
+
+class Seen(NamedTuple):
+    """What one forward of a layer was seen to do; see `probe`."""
+
+    drops: bool = False  # dropout that `keyed_randomness` reaches
+    draws: tuple[str, ...] = ()  # the other generators that it draws from
+    buffers: tuple[str, ...] = ()  # those that it changes
 
 
 @dataclass
@@ -39,6 +52,7 @@ class Held:
     nbytes: int = 0
     peak_nbytes: int = 0  # while the action runs that has run last
     counted: list[object] = field(default_factory=list)  # in the rank's account, beside `saved`
+    buffers: list[Buffer] = field(default_factory=list)  # as they were before F, to recompute it
 
 
 class Stage:
@@ -75,7 +89,9 @@ class Stage:
         self.recompute = recompute
         self.account: Account | None = None  # of the rank, while a step is counted
         self._at: int | None = None  # the layer that runs now; None: a backward goes through all
-        self._random = [False] * len(self.layers)
+        self.seen = [Seen()] * len(self.layers)
+        self.loss_draws = False
+        self._drops = [False] * len(self.layers)
         self._footprint = Footprint(self.layers)
 
     @property
@@ -85,8 +101,8 @@ class Stage:
 
     @property
     def draws(self) -> bool:
-        """Say whether a layer has dropout that is switched on, as `begin` has found."""
-        return any(self._random)
+        """Say whether anything here draws random numbers that have to be keyed."""
+        return any(self._drops) or any(seen.draws for seen in self.seen) or self.loss_draws
 
     @property
     def doing(self) -> str:
@@ -101,9 +117,14 @@ class Stage:
 
     def begin(self) -> int:
         """Make ready for a step, and return the bytes that the shadows of tied weights moved."""
-        self._random = [uses_randomness(layer) for layer in self.layers]
+        self.note_dropout()
         self._footprint.begin()
         return sum({s.stand_in: s.refresh() for s in self.shadows}.values())
+
+    def note_dropout(self) -> None:
+        """Note which layers have dropout, by what they are made of or were seen to do."""
+        pairs = zip(self.layers, self.seen, strict=True)
+        self._drops = [seen.drops or uses_randomness(layer) for layer, seen in pairs]
 
     def walk(
         self, inputs: Tensor, key: Key, through_home: bool = False
@@ -119,17 +140,20 @@ class Stage:
         with standing_in(self.shadows, through_home):
             for number, layer in enumerate(self.layers, self.first_layer):
                 self._at = number
-                if self._random[number - self.first_layer]:
-                    with keyed_randomness(*key, number):
-                        outputs = layer(outputs)
-                else:
-                    outputs = layer(outputs)
-                if not isinstance(outputs, Tensor):
-                    raise ValueError(
-                        f"the layer returned {type(outputs).__name__}: a layer hands one tensor "
-                        f"to the next"
-                    )
+                place = number - self.first_layer
+                with self._keyed(self._drops[place], self.seen[place].draws, *key, number):
+                    outputs = call(layer, outputs)
                 yield number, layer, outputs
+
+    def _keyed(self, drops: bool, draws: object, *key: int) -> AbstractContextManager[object]:
+        """Return a context in which what draws random numbers does so by its key."""
+        if not drops and not draws:
+            return nullcontext()
+        around = ExitStack()
+        if draws:
+            around.enter_context(keyed_generators(self.device, *key, 1))  # unlike dropout's
+        around.enter_context(keyed_randomness(*key))
+        return around
 
     def run(self, inputs: Tensor, key: Key, through_home: bool = False) -> Tensor:
         """Return the output of the last layer; the arguments are those of `walk`."""
@@ -160,6 +184,7 @@ class Stage:
         if not self.recompute:
             return self._build(held), held
         held.nbytes = held.peak_nbytes = inputs.nbytes
+        held.buffers = self._changing_buffers()
         version = inputs._version
         with torch.no_grad(), no_cast_cache():
             outputs = self._compute(held)
@@ -171,6 +196,17 @@ class Stage:
             )
         return outputs, held
 
+    def _changing_buffers(self) -> list[Buffer]:
+        """Return copies of the buffers that a forward changes."""
+        return [
+            (module, name, buffer.clone())
+            for layer, seen in zip(self.layers, self.seen, strict=True)
+            if seen.buffers
+            for module in layer.modules()
+            for name, buffer in module._buffers.items()
+            if buffer is not None and name in seen.buffers
+        ]
+
     def _saved(self, split: bool) -> Saved | None:
         """Return where to save what the backward needs; None: autograd does it by itself."""
         if self.account is not None:
@@ -180,19 +216,21 @@ class Stage:
     def _compute(self, held: Held) -> Tensor:
         inputs = held.inputs
         held.trunk_end = None
-        if inputs.requires_grad and torch.is_grad_enabled():
+        graph = torch.is_grad_enabled()  # without it a view of the input still wants a gradient
+        if inputs.requires_grad and graph:
             if held.saved and held.saved.splits:
                 inputs = inputs.view_as(inputs)  # I ends at no leaf: torch's counter refuses one
             held.trunk_end = get_gradient_edge(inputs)
         elif inputs.requires_grad:  # a hook that a layer puts on it is to go with this run
             inputs = inputs.detach().requires_grad_()
         for _, _, outputs in self.walk(inputs, held.key):
-            if held.trunk_end is None and outputs.requires_grad:
+            if graph and held.trunk_end is None and outputs.requires_grad:
                 held.trunk_end = get_gradient_edge(outputs)
         if held.finish is None:
             return outputs
         self._at = self.first_layer + len(self.layers)
-        return held.finish(outputs)
+        with self._keyed(False, self.loss_draws, *held.key, self._at):
+            return held.finish(outputs)
 
     def _build(self, held: Held) -> Tensor:
         """Run the layers with a graph, and hold where its backward starts and what it keeps."""
@@ -220,7 +258,8 @@ class Stage:
         parts = self._enter(arrived)
         if held.edge is not None and self._begins(held, gradient):
             parts.append((held.edge, gradient))
-        accumulate(parts)  # in this order, as if the later uses were in the same graph
+        with self._watched():
+            accumulate(parts)  # in this order, as if the later uses were in the same graph
         held.peak_nbytes, held.nbytes = held.nbytes, 0
         return held.inputs.grad, self._take_gradients()
 
@@ -240,7 +279,8 @@ class Stage:
         self._resume(held)
         parts = self._enter(arrived)
         if held.edge is None or held.trunk_end is None or not self._begins(held, gradient):
-            accumulate(parts)
+            with self._watched():
+                accumulate(parts)
             return None, self._take_gradients()
         held.halves = SplitBackward(
             held.edge,
@@ -251,7 +291,8 @@ class Stage:
             self.aways.values(),
         )
         held.edge = held.trunk_end = None
-        found = held.halves.run_input(gradient, parts)
+        with self._watched():
+            found = held.halves.run_input(gradient, parts)
         waiting = held.halves.held()
         if self.account is not None:
             held.counted += [self.account.hold("activations", g) for g in waiting]
@@ -269,11 +310,16 @@ class Stage:
         """
         self._at = None
         parts = self._enter(arrived)
-        if held.halves is None:
-            accumulate(parts)
-        else:
-            held.halves.run_weights(parts)
+        with self._watched():
+            if held.halves is None:
+                accumulate(parts)
+            else:
+                held.halves.run_weights(parts)
         held.peak_nbytes, held.nbytes = held.nbytes, 0
+
+    def _watched(self) -> AbstractContextManager[object]:
+        """Return a context for a backward, in which nothing may draw random numbers again."""
+        return no_draws(self.device) if self.draws else nullcontext()
 
     def _take_gradients(self) -> dict[nn.Parameter, Tensor]:
         """Take the gradients off the shadows, to be sent home."""
@@ -284,7 +330,7 @@ class Stage:
     def _resume(self, held: Held) -> None:
         """Make ready for a backward, with the forward run once more where it was not held."""
         if self.recompute:
-            with torch.enable_grad():
+            with torch.enable_grad(), _buffers_as(held.buffers):
                 self._build(held)
         self._at = None
 
@@ -296,3 +342,16 @@ class Stage:
     def _enter(self, arrived: Mapping[nn.Parameter, Tensor]) -> list[Part]:
         """Return where the gradients of tied weights enter the graph."""
         return [(get_gradient_edge(self.tied[weight]), g) for weight, g in arrived.items()]
+
+
+@contextmanager
+def _buffers_as(before: Sequence[Buffer]) -> Iterator[None]:
+    """Let a forward that runs again find these buffers; what it makes of them is let go."""
+    now = {(module, name): module._buffers[name] for module, name, _ in before}
+    try:
+        for module, name, buffer in before:
+            module._buffers[name] = buffer
+        yield
+    finally:
+        for (module, name), kept in now.items():
+            module._buffers[name] = kept

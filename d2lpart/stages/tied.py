@@ -24,18 +24,22 @@ class Shadow:
     home: nn.Parameter
     stand_in: nn.Parameter
 
-    def refresh(self) -> int:
-        """Take over the numbers of the parameter, and return the bytes that this moves.
-
-        Raises:
-            ValueError: the module has another parameter by now.
-        """
+    def check(self) -> None:
+        """Raise a ValueError if the module has another parameter by now."""
         if self.module._parameters[self.name] is not self.home:
             raise ValueError(
                 f"the tied {self.name} of {type(self.module).__name__} has been replaced since the "
                 f"pipeline was built: build it anew, or change the numbers alone (load_state_dict "
                 f"without assign=True)"
             )
+
+    def refresh(self) -> int:
+        """Take over the numbers of the parameter, and return the bytes that this moves.
+
+        Raises:
+            ValueError: the module has another parameter by now.
+        """
+        self.check()
         self.stand_in.grad = None  # a step that failed may have left one
         self.stand_in.requires_grad_(self.home.requires_grad)
         self.stand_in.data = self.home.data.to(self.stand_in.device)

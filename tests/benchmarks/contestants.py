@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from d2lpart import Decoder, Pipeline
 from d2lpart.machine.allocator import keep_freed_memory
-from d2lpart.stages.microbatch import cross_entropy
+from d2lpart.stages.losses import cross_entropy
 
 VOCABULARY = 256
 PATIENCE = timedelta(minutes=3)  # for a process whose partner has failed

@@ -13,7 +13,7 @@ from d2lpart.costs.profiler import compute_weights, profile
 from d2lpart.machine.hardware import threads, threads_per_rank
 from d2lpart.models.decoder import Decoder
 from d2lpart.stages.keyed_dropout import keyed_randomness
-from d2lpart.stages.microbatch import cross_entropy
+from d2lpart.stages.losses import cross_entropy
 from d2lpart.stages.stage import Stage
 
 V, C, HEADS, B, T = 19, 12, 3, 2, 8  # the sizes of the small decoder and its sample

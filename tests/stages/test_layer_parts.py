@@ -3,7 +3,7 @@
 from torch import nn
 
 from d2lpart import Decoder
-from d2lpart.stages.keyed_dropout import parts
+from d2lpart.stages.layer_parts import parts
 
 
 def test_they_are_those_of_torch():

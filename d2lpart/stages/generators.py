@@ -1,0 +1,150 @@
+"""The generators that a forward may draw from beside keyed dropout: who drew, and keys for them.
+
+They belong to the whole process: torch has one for each device, Python and numpy have one each. A
+layer that draws from them gets them to itself, seeded by its key, and they are put back after it.
+"""
+
+import random
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from d2lpart.stages.keyed_dropout import generator_seed
+
+State = dict[str, Any]
+"""The states of generators, each under what it is called."""
+
+_alone = threading.RLock()
+
+
+def read(device: torch.device) -> State:
+    """Return the states of all generators that a layer on `device` may draw from."""
+    found: State = {"torch's generator of the CPU": torch.get_rng_state()}
+    if device.type == "cuda":
+        found[f"torch's generator of {device}"] = torch.cuda.get_rng_state(device)
+    found["Python's random"] = random.getstate()
+    if numpy := sys.modules.get("numpy"):
+        found["numpy's random"] = numpy.random.get_state()
+    return found
+
+
+def torch_states(device: torch.device) -> list[torch.Tensor]:
+    """Return the states of torch's generators alone, as often as is wanted in one forward."""
+    states = [torch.default_generator.get_state()]
+    return states + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
+
+
+def put_back(state: State, device: torch.device) -> None:
+    """Let the generators go on from where they were."""
+    torch.set_rng_state(state["torch's generator of the CPU"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state[f"torch's generator of {device}"], device)
+    random.setstate(state["Python's random"])
+    if "numpy's random" in state:
+        sys.modules["numpy"].random.set_state(state["numpy's random"])
+
+
+def drawn_from(before: State, after: State) -> list[str]:
+    """Return the names of the generators that have been drawn from in between."""
+    return [name for name, state in before.items() if not _same(state, after[name])]
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, tuple):
+        return all(map(_same, one, other))
+    return bool((one == other) if not hasattr(one, "tobytes") else one.tobytes() == other.tobytes())
+
+
+@contextmanager
+def keyed_generators(device: torch.device, seed: int, *key: int) -> Iterator[None]:
+    """Seed the generators by whole numbers for as long as the context lasts; one thread at a time.
+
+    Args:
+        device: where the layer is.
+        seed: the seed of the run.
+        key: what tells the draws apart, for example step, micro-batch, layer.
+
+    >>> with keyed_generators(torch.device("cpu"), 0, 3):
+    ...     first = torch.rand(2)
+    >>> with keyed_generators(torch.device("cpu"), 0, 3):
+    ...     again = torch.rand(2)
+    >>> torch.equal(first, again)
+    True
+    """
+    number = generator_seed(seed, *key)
+    with _alone:
+        before = read(device)
+        try:
+            torch.default_generator.manual_seed(number)
+            if device.type == "cuda":
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(number)
+            random.seed(number)
+            if "numpy's random" in before:
+                sys.modules["numpy"].random.seed(number % 2**32)
+            yield
+        finally:
+            put_back(before, device)
+
+
+class UnkeyedDraw(ValueError):
+    """Random numbers were drawn in a step that has to be repeatable, and no key determines them."""
+
+
+@contextmanager
+def nothing_drawn(devices: Iterable[torch.device]) -> Iterator[None]:
+    """Raise at the end of the context if a generator of these devices has gone on in it.
+
+    Raises:
+        UnkeyedDraw: one has.
+    """
+    before = {device: read(device) for device in devices}
+    yield
+    names = {name for device, old in before.items() for name in drawn_from(old, read(device))}
+    if names:
+        raise UnkeyedDraw(
+            f"{' and '.join(sorted(names))} went on during the step, which no key determines: a "
+            f"layer has begun to draw random numbers since the first step, or another thread draws "
+            f"some; the next step looks at the layers anew (probe=False looks at none)"
+        )
+
+
+class no_draws(TorchFunctionMode):
+    """A context for a backward: raises where a layer draws random numbers again in it.
+
+    A forward that is repeated in the backward (`torch.utils.checkpoint`) would have to draw what it
+    drew before, but its key is not at hand there.
+
+    Args:
+        device: where the layers are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call a function, and raise if a generator has gone on."""
+        before = read(self.device)
+        result = func(*args, **(kwargs or {}))
+        if drawn := drawn_from(before, read(self.device)):
+            raise ValueError(
+                f"a layer draws from {' and '.join(drawn)} in its backward, where it repeats its "
+                f"forward (torch.utils.checkpoint): the numbers would be others than in the "
+                f"forward; take the checkpoint off and use Pipeline(recompute=True), which keys "
+                f"them, or leave out what is random (dropout p=0)"
+            )
+        return result
