@@ -24,93 +24,81 @@ def view(question: Any) -> dict[str, object]:
 
 def build(question: Any) -> Any:
     """Return the widget: the stem, the controls of the question's kind, hints and the feedback."""
-    import ipywidgets
+    import ipywidgets as w
 
-    feedback = ipywidgets.HTML('<div role="status"></div>')
+    feedback = w.HTML('<div role="status"></div>')
 
     def answer(given: object) -> None:
         reply: Feedback = question.reply(given)
         feedback.value = reply._repr_html_()
 
-    stem = ipywidgets.HTML(f"<p><b>{question.id}</b> {inline_html(question.stem)}</p>")
-    rows = CONTROLS[question.controls](question, answer)
-    help_row = [_hints(question)] if levels(question) else []
-    return ipywidgets.VBox([stem, *rows, *help_row, feedback])
+    stem = w.HTML(f"<p><b>{question.id}</b> {inline_html(question.stem)}</p>")
+    rows = CONTROLS[question.controls](w, question, answer)
+    help_row = [_hints(w, question)] if levels(question) else []
+    return w.VBox([stem, *rows, *help_row, feedback])
 
 
-def _choice(question: Any, answer: Answer) -> list[Any]:
+def _choice(w: Any, question: Any, answer: Answer) -> list[Any]:
     """A button for each option; a click answers."""
-    import ipywidgets
-
-    def row(key: str, text: str) -> Any:
-        tooltip = f"Question {question.id}: answer {key}: {text}"
-        button = _small_button(key, tooltip)
-        button.on_click(lambda _: answer(key))
-        return ipywidgets.HBox([button, ipywidgets.HTML(inline_html(text))])
-
-    return [row(key, option.text) for key, option in question.options.items()]
+    does = f"Question {question.id}: answer"
+    options = [(key, option.text) for key, option in question.options.items()]
+    return [_row(w, key, text, f"{does} {key}: {text}", answer) for key, text in options]
 
 
-def _several(question: Any, answer: Answer) -> list[Any]:
+def _several(w: Any, question: Any, answer: Answer) -> list[Any]:
     """A box to tick for each option, and a button."""
-    import ipywidgets
-
     boxes = {
-        key: ipywidgets.Checkbox(
-            value=False, description=f"{key}) {option.text}", indent=False, layout=_full_width()
+        key: w.Checkbox(
+            value=False,
+            description=f"{key}) {option.text}",
+            indent=False,
+            layout=w.Layout(width="100%"),
         )
         for key, option in question.options.items()
     }
-    button = _check_button(question)
+    button = _check_button(w, question)
     button.on_click(lambda _: answer([key for key, box in boxes.items() if box.value]))
     return [*boxes.values(), button]
 
 
-def _order(question: Any, answer: Answer) -> list[Any]:
+def _order(w: Any, question: Any, answer: Answer) -> list[Any]:
     """A button for each event, which puts it next; a field that may be edited; a button."""
-    import ipywidgets
+    entry = w.Text(placeholder="letters in order", layout=w.Layout(width="16em"))
 
-    entry = ipywidgets.Text(placeholder="letters in order", layout=ipywidgets.Layout(width="16em"))
+    def put(key: object) -> None:
+        entry.value = f"{entry.value}{key}"
 
-    def row(key: str, text: str) -> Any:
-        button = _small_button(key, f"Question {question.id}: put next: {text}")
-        button.on_click(lambda _: setattr(entry, "value", entry.value + key))
-        return ipywidgets.HBox([button, ipywidgets.HTML(inline_html(text))])
-
-    button, clear = _check_button(question), ipywidgets.Button(description="Start again")
+    button, clear = _check_button(w, question), w.Button(description="Start again")
     button.on_click(lambda _: answer(entry.value))
     clear.on_click(lambda _: setattr(entry, "value", ""))
-    rows = [row(key, text) for key, text in question.items.items()]
-    return [*rows, ipywidgets.HBox([entry, button, clear])]
+    does = f"Question {question.id}: put next:"
+    rows = [_row(w, key, text, f"{does} {text}", put) for key, text in question.items.items()]
+    return [*rows, w.HBox([entry, button, clear])]
 
 
-def _place(question: Any, answer: Answer) -> list[Any]:
+def _place(w: Any, question: Any, answer: Answer) -> list[Any]:
     """A device to choose for each layer, and a button."""
-    import ipywidgets
-
     choosers = [
-        ipywidgets.Dropdown(
+        w.Dropdown(
             options=list(range(question.num_devices)),
             value=0,
             description=f"layer {layer}",
-            layout=ipywidgets.Layout(width="11em"),
+            layout=w.Layout(width="11em"),
         )
         for layer in range(question.num_layers)
     ]
-    button = _check_button(question)
+    button = _check_button(w, question)
     button.on_click(lambda _: answer([chooser.value for chooser in choosers]))
-    wrap = ipywidgets.Layout(flex_flow="row wrap")
-    return [ipywidgets.HBox(choosers, layout=wrap), button]
+    wrap = w.Layout(flex_flow="row wrap")
+    return [w.HBox(choosers, layout=wrap), button]
 
 
-def _number(question: Any, answer: Answer) -> list[Any]:
+def _number(w: Any, question: Any, answer: Answer) -> list[Any]:
     """A field with the unit behind it, and a button; Enter in the field answers as well."""
-    import ipywidgets
-
-    entry = ipywidgets.Text(
+    entry = w.Text(
         placeholder=f"a number {question.unit}".rstrip(),
         continuous_update=False,
-        layout=ipywidgets.Layout(width="12em"),
+        layout=w.Layout(width="12em"),
     )
     judged: list[str] = []
 
@@ -119,29 +107,30 @@ def _number(question: Any, answer: Answer) -> list[Any]:
             judged[:] = [entry.value]
             answer(entry.value)
 
-    button = _check_button(question)
+    button = _check_button(w, question)
     entry.observe(once, "value")
     button.on_click(once)
-    return [ipywidgets.HBox([entry, ipywidgets.HTML(html.escape(question.unit)), button])]
+    return [w.HBox([entry, w.HTML(html.escape(question.unit)), button])]
 
 
-CONTROLS: dict[str, Callable[[Any, Answer], list[Any]]] = {
+CONTROLS: dict[str, Callable[[Any, Any, Answer], list[Any]]] = {
     "choice": _choice,
     "several": _several,
     "order": _order,
     "place": _place,
     "number": _number,
 }
-"""The controls of each kind of question, by the name that the kind gives in `controls`."""
+"""The controls of each kind of question, by the name that the kind gives in `controls`.
+
+Each gets the module ipywidgets, which is loaded when a widget is made, the question, and `answer`.
+"""
 
 
-def _hints(question: Any) -> Any:
+def _hints(w: Any, question: Any) -> Any:
     """A button that shows the next hint below those shown already."""
-    import ipywidgets
-
     shown: list[str] = []
-    text = ipywidgets.HTML("")
-    button = ipywidgets.Button(description="Hint 1", tooltip=f"Question {question.id}: a hint")
+    text = w.HTML("")
+    button = w.Button(description="Hint 1", tooltip=f"Question {question.id}: a hint")
 
     def more(_: object) -> None:
         hint = get_hint(question, len(shown) + 1)
@@ -153,23 +142,16 @@ def _hints(question: Any) -> Any:
             button.description = get_hint(question, len(shown) + 1).title.partition(" of")[0]
 
     button.on_click(more)
-    return ipywidgets.VBox([button, text])
+    return w.VBox([button, text])
 
 
-def _check_button(question: Any) -> Any:
-    import ipywidgets
-
-    return ipywidgets.Button(description="Check", tooltip=f"Check question {question.id}")
+def _check_button(w: Any, question: Any) -> Any:
+    return w.Button(description="Check", tooltip=f"Check question {question.id}")
 
 
-def _small_button(key: str, tooltip: str) -> Any:
-    import ipywidgets
-
-    layout = ipywidgets.Layout(width="4em", flex="0 0 auto")
-    return ipywidgets.Button(description=key, tooltip=tooltip, layout=layout)
-
-
-def _full_width() -> Any:
-    import ipywidgets
-
-    return ipywidgets.Layout(width="100%")
+def _row(w: Any, key: str, text: str, tooltip: str, pressed: Answer) -> Any:
+    """A button with a letter on it, which `pressed` is told, and a text beside it."""
+    layout = w.Layout(width="4em", flex="0 0 auto")
+    button = w.Button(description=key, tooltip=tooltip, layout=layout)
+    button.on_click(lambda _: pressed(key))
+    return w.HBox([button, w.HTML(inline_html(text))])

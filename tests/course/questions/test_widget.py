@@ -64,7 +64,7 @@ def test_a_number_is_written_into_a_field():
 
 def test_enter_in_the_field_answers_and_the_button_does_not_answer_twice():
     given = []
-    (field, button) = widget.CONTROLS["number"](NUMBER, given.append)[0].children[::2]
+    (field, button) = widget.CONTROLS["number"](ipywidgets, NUMBER, given.append)[0].children[::2]
     field.value = "4"  # as Enter sets it
     button.click()
     field.value = "5"
