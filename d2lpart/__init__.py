@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from d2lpart.splits.comparison import three_ways as three_ways
     from d2lpart.splits.data_parallel import DataParallel as DataParallel
     from d2lpart.splits.tensor_parallel import TensorParallel as TensorParallel
+    from d2lpart.stages.microbatch import microbatch_share as microbatch_share
     from d2lpart.timelines.bubble_table import bubbles as bubbles
     from d2lpart.timelines.ranking_table import ranking as ranking
     from d2lpart.timelines.simulator import simulate as simulate
@@ -79,6 +80,7 @@ _ROOMS = {
     "models.layers": "layers_of",
     "models.text": "Corpus corpus",
     "machine.hardware": "devices",
+    "stages.microbatch": "microbatch_share",
     "costs.forecasting": "ForecastError forecast forecast_error",
     "costs.layer_cost": "LayerCost at_rate",
     "costs.memory_forecast": "predict_memory",

@@ -46,7 +46,7 @@ from d2lpart.stages.losses import LossFunction, cross_entropy
 from d2lpart.stages.memory_account import Account
 from d2lpart.stages.microbatch import Batch
 from d2lpart.stages.optimizer_state import listen, note, watch
-from d2lpart.stages.probe import probe
+from d2lpart.stages.probe import try_out
 from d2lpart.stages.stage import Key, Stage
 from d2lpart.stages.tied import find_shadows
 from d2lpart.timelines.simulator import FREE
@@ -274,7 +274,7 @@ class Pipeline(nn.Module):
         modes = self._made_of.modes()
         if not self.probe or modes == self._probed or not (repeats or batch.num_microbatches > 1):
             return
-        probe(self.stages, batch, repeats)
+        try_out(self.stages, batch, repeats)
         self._probed = modes
 
     def _measure(self, run: Run) -> Timeline:

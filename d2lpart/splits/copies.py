@@ -1,11 +1,14 @@
 """What split layers and replicas have in common: layers that bear copying, and a step's result."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from d2lpart.splits.collectives import Traffic
+from d2lpart.stages.generators import UnkeyedDraw, nothing_drawn
 from d2lpart.stages.keyed_dropout import uses_randomness
 
 
@@ -54,6 +57,20 @@ def check_copyable(layers: Sequence[nn.Module], may_share: bool = False) -> None
                     f"of it would drift apart: use layers that share none, or a Pipeline, which "
                     f"keeps tied weights"
                 )
+
+
+@contextmanager
+def nothing_random(devices: Iterable[torch.device]) -> Iterator[None]:
+    """Raise a ValueError if anything is drawn in the context: every rank would draw its own."""
+    try:
+        with nothing_drawn(devices):
+            yield
+    except UnkeyedDraw as error:
+        raise ValueError(
+            f"a layer draws random numbers (from {', '.join(error.names)}): each rank would draw "
+            f"its own, and the result would not be that of the unsplit model; leave out what is "
+            f"random (dropout p=0), or use layer.eval()"
+        ) from None
 
 
 def check_learns(loss: Tensor) -> None:

@@ -16,9 +16,12 @@ from d2lpart.common.arguments import check_kind
 from d2lpart.common.quantities import count
 from d2lpart.models.layers import listed
 from d2lpart.splits.collectives import Group, all_reduce
-from d2lpart.splits.copies import SplitResult, check_copyable
+from d2lpart.splits.copies import SplitResult, check_copyable, nothing_random
+from d2lpart.stages.layer_parts import Makeup
 from d2lpart.stages.losses import LossFunction, cross_entropy
 from d2lpart.stages.microbatch import Batch
+from d2lpart.stages.probe import try_out
+from d2lpart.stages.stage import Stage
 
 AllReduce = Callable[[Group, Sequence[Tensor]], list[Tensor]]
 Gradients = list[Tensor | None]
@@ -62,6 +65,7 @@ class DataParallel(nn.Module):
         self.reduce, self.loss_fn = reduce, loss_fn or cross_entropy
         first = nn.Sequential(*layers)
         self.replicas = nn.ModuleList([first, *(copy.deepcopy(first) for _ in devices[1:])])
+        self._looked: list[bool] | None = None  # the modes that layers were in when looked at
         self._check()
         for replica, device in zip(self.replicas, self.group.devices, strict=True):
             replica.to(device)
@@ -97,11 +101,25 @@ class DataParallel(nn.Module):
         self._check_samples(inputs)
         self.group.reset()
         batch = Batch(inputs, targets, len(self.group), self.loss_fn)
-        gradients = [self._backward(rank, batch) for rank in range(len(self.group))]
+        self._look(batch)
+        with nothing_random(self.group.devices):
+            gradients = [self._backward(rank, batch) for rank in range(len(self.group))]
         loss, divisor = batch.total()
         self._sum(gradients, divisor)
         held = [sum(weight.nbytes for weight in own.parameters()) for own in self.replicas]
         return SplitResult(loss, self.group.traffic(), tuple(held))
+
+    def _look(self, batch: Batch) -> None:
+        """Look, once for each mode of the layers, whether they and the loss take a batch in parts.
+
+        Raises:
+            ValueError: a sample's output depends on others, or the loss is no mean over samples.
+        """
+        layers = list(self.replicas[0].children())
+        modes = Makeup(layers).modes()
+        if len(self.group) > 1 and modes != self._looked:
+            try_out([Stage(0, layers, 0, self.group.devices[0])], batch)
+            self._looked = modes
 
     def _backward(self, rank: int, batch: Batch) -> Gradients:
         """Return the gradients that a replica finds for its share of the mini-batch."""

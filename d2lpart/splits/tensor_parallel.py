@@ -27,7 +27,7 @@ from d2lpart.common.arguments import check_kind
 from d2lpart.models.decoder import Block, Head
 from d2lpart.models.layers import listed
 from d2lpart.splits.collectives import Group, Tensors, copied, gathered, spread
-from d2lpart.splits.copies import SplitResult, check_copyable, check_learns
+from d2lpart.splits.copies import SplitResult, check_copyable, check_learns, nothing_random
 from d2lpart.splits.split_layers import (
     LINEAR,
     ByInputs,
@@ -157,8 +157,9 @@ class TensorParallel(nn.Module):
         )
         check_kind(inputs, Tensor, "give the inputs of the first layer")
         values = [inputs.detach().to(device) for device in self.group.devices]
-        for run in self._program:
-            values = run(values)
+        with nothing_random(self.group.devices):
+            for run in self._program:
+                values = run(values)
         return values
 
     def step(self, inputs: Tensor, targets: Tensor) -> SplitResult:

@@ -95,7 +95,15 @@ def keyed_generators(device: torch.device, seed: int, *key: int) -> Iterator[Non
 
 
 class UnkeyedDraw(ValueError):
-    """Random numbers were drawn in a step that has to be repeatable, and no key determines them."""
+    """Random numbers were drawn where no key determines them, from the generators `names`."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = sorted(names)
+        super().__init__(
+            f"{' and '.join(self.names)} went on during the step, which no key determines: a layer "
+            f"has begun to draw random numbers since the first step, or another thread draws some; "
+            f"the next step looks at the layers anew (probe=False looks at none)"
+        )
 
 
 @contextmanager
@@ -109,11 +117,7 @@ def nothing_drawn(devices: Iterable[torch.device]) -> Iterator[None]:
     yield
     names = {name for device, old in before.items() for name in drawn_from(old, read(device))}
     if names:
-        raise UnkeyedDraw(
-            f"{' and '.join(sorted(names))} went on during the step, which no key determines: a "
-            f"layer has begun to draw random numbers since the first step, or another thread draws "
-            f"some; the next step looks at the layers anew (probe=False looks at none)"
-        )
+        raise UnkeyedDraw(names)
 
 
 class no_draws(TorchFunctionMode):
@@ -139,12 +143,13 @@ class no_draws(TorchFunctionMode):
     ) -> Any:
         """Call a function, and raise if a generator has gone on."""
         before = read(self.device)
-        result = func(*args, **(kwargs or {}))
-        if drawn := drawn_from(before, read(self.device)):
-            raise ValueError(
-                f"a layer draws from {' and '.join(drawn)} in its backward, where it repeats its "
-                f"forward (torch.utils.checkpoint): the numbers would be others than in the "
-                f"forward; take the checkpoint off and use Pipeline(recompute=True), which keys "
-                f"them, or leave out what is random (dropout p=0)"
-            )
-        return result
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:  # a checkpoint may end its forward by an exception
+            if drawn := drawn_from(before, read(self.device)):
+                raise ValueError(
+                    f"a layer draws from {' and '.join(drawn)} in its backward, where it repeats "
+                    f"its forward (torch.utils.checkpoint): the numbers would be others than in "
+                    f"the forward; take the checkpoint off and use Pipeline(recompute=True), which "
+                    f"keys them, or leave out what is random (dropout p=0)"
+                )

@@ -146,7 +146,8 @@ def check_sum(
     sides = [(outputs[:cut], targets[:cut]), (outputs[cut:], targets[cut:])]
     weights = [float(rule.counts(own).sum()) for _, own in sides]
     results = [loss_fn(*side) for side in [*sides, (outputs, targets)]]
-    if not all(map(_is_loss, results)):
+    forms = {isinstance(result, tuple) for result in results}
+    if len(forms) > 1 or not all(map(_is_loss, results)):
         return  # the step itself tells what is wrong with it
     pairs = zip(results, [*weights, sum(weights)], strict=True)
     parts = [_part(result, weight) for result, weight in pairs]

@@ -8,6 +8,7 @@ random numbers, and which change their buffers. Dropout drops nothing meanwhile,
 buffers are as they were afterwards. Nothing here looks at the names of layers.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -89,7 +90,7 @@ class _Fails(Exception):
     """A layer or the loss fails here; what is wrong with it, the step tells better."""
 
 
-def probe(stages: Sequence[Stage], batch: Batch, repeats: bool = False) -> None:
+def try_out(stages: Sequence[Stage], batch: Batch, repeats: bool = False) -> None:
     """Try every layer and the loss, and leave in each stage what was `seen` of its layers.
 
     Args:
@@ -105,7 +106,7 @@ def probe(stages: Sequence[Stage], batch: Batch, repeats: bool = False) -> None:
     two = _two(batch)
     inputs = torch.cat([batch.input(k) for k in two])
     cut = len(batch.input(two[0])) if len(two) == 2 else 0
-    with torch.no_grad(), suppress(_Fails):
+    with torch.no_grad(), suppress(_Fails), warnings.catch_warnings(action="ignore"):
         for stage in stages:
             inputs = inputs.to(stage.device)
             with standing_in(stage.shadows):
@@ -177,7 +178,7 @@ def _look(
                 f"on that: a micro-batch would be computed with what the one before it left; use "
                 f"layer.eval(), or num_microbatches=1"
             )
-    if apart := _apart(outputs, torch.cat(alone)):
+    if apart := _apart(outputs, torch.cat([torch.atleast_1d(own) for own in alone])):
         raise ValueError(f"{name}: {apart}; {_remedy(layer)}")
     return outputs, seen
 

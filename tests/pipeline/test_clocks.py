@@ -131,7 +131,7 @@ def test_ranks_work_at_once_on_the_wall_clock():
     """The second forward of rank 0 and the first of rank 1 wait for each other."""
     barrier = threading.Barrier(2)
     own = [nn.Linear(4, 4), Meets(barrier, 2), nn.Linear(4, 4), Meets(barrier, 1)]
-    run = pipeline((2, 2), m=4, clock="wall", layers=own)
+    run = pipeline((2, 2), m=4, clock="wall", layers=own, probe=False)
     found = spans(run.step(torch.randn(4, 4), torch.zeros(4, dtype=torch.long)).timeline)
     ahead, behind = found[Action(0, "F", 1)], found[Action(1, "F", 0)]
     assert ahead.start < behind.end
@@ -403,7 +403,7 @@ def test_a_failing_loss_is_told_from_a_failing_layer(clock):
 
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_a_failing_forward_of_a_recomputed_backward_names_its_layer(clock):
-    run = pipeline(clock=clock, recompute=True, m=1, layers=with_fuse("F", 2))
+    run = pipeline(clock=clock, recompute=True, m=1, layers=with_fuse("F", 2), probe=False)
     with pytest.raises(PipelineError, match=r"stage 1, action 1B0 .*, layer 3 \(Fuse\)"):
         run.step(*text())
 
@@ -417,7 +417,7 @@ def test_a_stage_of_one_layer_names_it_in_its_backward_too():
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, MemoryError])
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_every_kind_of_error_ends_the_step(clock, error):
-    run = pipeline(clock=clock, layers=with_fuse("F", 2, error))
+    run = pipeline(clock=clock, layers=with_fuse("F", 2, error), probe=False)
     expected = PipelineError if error is MemoryError else error
     with pytest.raises(expected, match="the fuse has burnt"):
         run.step(*text())
@@ -449,9 +449,8 @@ def test_after_a_failure_no_rank_begins_another_action(fails, monkeypatch):
 
     monkeypatch.setattr(Run, "stop", heard)
     calls = []
-    run = pipeline(
-        (1, 1, 1, 1), schedule="gpipe", m=50, clock="wall", layers=[Counted(r) for r in range(4)]
-    )
+    counted = [Counted(r) for r in range(4)]
+    run = pipeline((1, 1, 1, 1), schedule="gpipe", m=50, clock="wall", layers=counted, probe=False)
     with pytest.raises(PipelineError, match=f"rank {fails}, .*stop here"):
         run.step(torch.randn(50, 4), torch.zeros(50, dtype=torch.long))
     assert calls.count(0) <= 2  # the failure may come before rank 0 gets to its second forward

@@ -84,7 +84,7 @@ def test_a_loss_that_is_now_a_mean_and_now_a_pair_is_refused():
     def loss_fn(outputs, targets):
         calls.append(targets)
         mean = nn.functional.cross_entropy(outputs, targets)
-        return mean if len(calls) == 1 else (mean * len(targets), len(targets))
+        return mean if len(calls) % 2 else (mean * len(targets), len(targets))
 
     pipeline = Pipeline(linear_layers(), [3], ["cpu"], num_microbatches=2, loss_fn=loss_fn)
     with pytest.raises(ValueError, match="mean"):

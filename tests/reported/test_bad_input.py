@@ -11,7 +11,7 @@ from d2lpart.models.decoder import Decoder
 from d2lpart.pipeline.engine import PipelineError
 from d2lpart.pipeline.pipeline import Pipeline
 from d2lpart.schedules.schedule import Schedule, ScheduleError
-from d2lpart.stages.microbatch import cross_entropy
+from d2lpart.stages.losses import cross_entropy
 from d2lpart.timelines.spans import Link
 
 CPU = "cpu"
@@ -69,7 +69,7 @@ def test_the_number_of_microbatches_is_a_whole_number(m):
 @pytest.mark.parametrize(
     ("name", "said"),
     [("gpu", "'gpu' names no device"), (1.5, "1.5 names no device"), (None, "None names no device"),
-     ("mps", "device mps does not exist"), ("meta", "device meta does not exist")],
+     ("mps", "device mps does not exist")],  # meta: see test_layers_refused.py
 )  # fmt: skip
 def test_a_device_must_exist(name, said):
     with pytest.raises(ValueError, match=rf"^{re.escape(said)}: this machine has (.*, )?cpu$"):
@@ -266,7 +266,7 @@ def test_inputs_on_a_device_without_numbers(pipeline):
     ):
         with refused(f"{name} is on the device meta, which holds no numbers: use a real one"):
             pipeline.step(*pair)
-    with refused("inputs are on meta, but stage 0 is on cpu: pass inputs.to('cpu')"):
+    with refused("inputs is on the device meta, which holds no numbers: use a real one"):
         pipeline(inputs.to("meta"))
 
 

@@ -210,7 +210,7 @@ def test_other_errors_say_what_to_do():
     for wrong in ([], "cpu", 2):
         with pytest.raises(ValueError, match="give a list of at least one, one a rank"):
             DataParallel(small(), wrong)
-    model = DataParallel(small(), ["cpu"] * 2, loss_fn=lambda out, t: out.detach().sum())
+    model = DataParallel(small(), ["cpu"] * 2, loss_fn=lambda out, t: out.detach().mean())
     with pytest.raises(ValueError, match="no gradient leads back"):
         model.step(torch.randn(5, 4), torch.randint(3, (5,)))
     assert all(weight.grad is None for weight in model.parameters())
