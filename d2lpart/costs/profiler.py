@@ -50,6 +50,9 @@ def profile(
     Weights have gradients already, to which the new ones are added. A layer's input wants a
     gradient if a layer before it learns.
 
+    A compiled layer is looked at uncompiled, and timed as it is. Where a backward has no halves (a
+    checkpoint with `use_reentrant=True`) all of it is I, and W takes no time.
+
     With `targets` the last layer's seconds include the loss, forward and backward, since the loss
     runs where the last layer runs, and `loss_bytes` is what the loss keeps. Without, its backward
     starts from ones, and `loss_bytes` is what cross-entropy would keep.
