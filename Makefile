@@ -7,7 +7,7 @@ BENCH :=
 WORKERS := 2
 SANITIZE := tests/sanitize.cfg
 
-.PHONY: help setup lab test style types unit nbval colab wheel notebooks bench clean
+.PHONY: help setup lab test style types unit nbval colab wheel notebooks bench soak clean
 .NOTPARALLEL:
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo 'make wheel      build a wheel, and run lesson 00 on it in an empty environment'
 	@echo 'make notebooks  build the notebooks anew from notebooks/src and exercises/src'
 	@echo 'make bench      time the package beside its peers on this machine, in about 20 minutes'
+	@echo 'make soak       interrupt 5,000 steps at random moments, and look what is lost'
 	@echo 'make setup      only make .venv, or bring it up to date'
 	@echo 'make clean      remove .venv and all caches'
 	@echo
@@ -110,6 +111,9 @@ BENCH_PYTHON := .venv-bench/bin/python
 
 bench: .venv-bench/ready
 	$(BENCH_PYTHON) tests/benchmarks/bench.py $(if $(BENCH),--$(BENCH))
+
+soak: $(READY)
+	$(VENV_PYTHON) tests/benchmarks/soak.py
 
 # ---- the checks --------------------------------------------------------------------------------
 

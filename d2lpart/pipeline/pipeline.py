@@ -39,7 +39,7 @@ from d2lpart.stages.checks import (
     check_options,
     check_stage_inputs,
 )
-from d2lpart.stages.generators import UnkeyedDraw, nothing_drawn
+from d2lpart.stages.generators import UnkeyedDraw, give_back, nothing_drawn
 from d2lpart.stages.gradients import divide, gradients_kept
 from d2lpart.stages.layer_parts import Makeup
 from d2lpart.stages.losses import LossFunction, cross_entropy
@@ -48,6 +48,7 @@ from d2lpart.stages.microbatch import Batch
 from d2lpart.stages.optimizer_state import listen, note, watch
 from d2lpart.stages.probe import try_out
 from d2lpart.stages.stage import Key, Stage
+from d2lpart.stages.thread_settings import settings_kept
 from d2lpart.stages.tied import find_shadows
 from d2lpart.timelines.simulator import FREE
 from d2lpart.timelines.spans import Link
@@ -228,7 +229,9 @@ class Pipeline(nn.Module):
         with self._turn:
             self._check_late()
             self._take_over()
-            return self._step(inputs, targets, memory, outputs, scaler)
+            repairs = [give_back, *(stage.put_back for stage in self.stages)]
+            with settings_kept(*repairs):
+                return self._step(inputs, targets, memory, outputs, scaler)
 
     def _step(
         self,

@@ -18,5 +18,6 @@ __all__ = [
     "saved",
     "split_backward",
     "stage",
+    "thread_settings",
     "tied",
 ]

@@ -20,6 +20,7 @@ State = dict[str, Any]
 """The states of generators, each under what it is called."""
 
 _alone = threading.RLock()
+_lent: list[tuple[State, torch.device]] = []  # what the generators were before a layer got them
 
 
 def read(device: torch.device) -> State:
@@ -81,6 +82,7 @@ def keyed_generators(device: torch.device, seed: int, *key: int) -> Iterator[Non
     number = generator_seed(seed, *key)
     with _alone:
         before = read(device)
+        _lent.append((before, device))
         try:
             torch.default_generator.manual_seed(number)
             if device.type == "cuda":
@@ -92,6 +94,14 @@ def keyed_generators(device: torch.device, seed: int, *key: int) -> Iterator[Non
             yield
         finally:
             put_back(before, device)
+            _lent.clear()
+
+
+def give_back() -> None:
+    """Put the generators back where an interrupt has kept `keyed_generators` from doing so."""
+    for state, device in _lent[:1]:
+        put_back(state, device)
+    _lent.clear()
 
 
 class UnkeyedDraw(ValueError):

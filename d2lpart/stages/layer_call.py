@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from d2lpart.memory.failures import told
+
 
 def call(layer: nn.Module, inputs: Tensor) -> Tensor:
     """Return the output of a layer.
@@ -13,7 +15,7 @@ def call(layer: nn.Module, inputs: Tensor) -> Tensor:
     try:
         outputs = layer(inputs)
     except RuntimeError as error:
-        if "leaf Variable that requires grad" in str(error) and _takes_a_copy(layer, inputs):
+        if "leaf Variable that requires grad" in told(error) and _takes_a_copy(layer, inputs):
             raise ValueError(
                 "the layer overwrites the input of its stage in place, but whoever made that may "
                 "still need it: make a new tensor (x = x + 1, torch.relu(x), inplace=False), or "

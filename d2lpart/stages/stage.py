@@ -92,6 +92,7 @@ class Stage:
         self.seen = [Seen()] * len(self.layers)
         self.loss_draws = False
         self._drops = [False] * len(self.layers)
+        self._swapped: list[Buffer] = []  # buffers that others stand in for, at the moment
         self._footprint = Footprint(self.layers)
 
     @property
@@ -317,6 +318,14 @@ class Stage:
                 held.halves.run_weights(parts)
         held.peak_nbytes, held.nbytes = held.nbytes, 0
 
+    def put_back(self) -> None:
+        """Put weights and buffers that something stood in for back into the layers' modules."""
+        self.account = None
+        for shadow in self.shadows:
+            shadow.module._parameters[shadow.name] = shadow.home
+        for module, name, buffer in self._swapped:
+            module._buffers[name] = buffer
+
     def _watched(self) -> AbstractContextManager[object]:
         """Return a context for a backward, in which nothing may draw random numbers again."""
         return no_draws(self.device) if self.draws else nullcontext()
@@ -330,9 +339,23 @@ class Stage:
     def _resume(self, held: Held) -> None:
         """Make ready for a backward, with the forward run once more where it was not held."""
         if self.recompute:
-            with torch.enable_grad(), _buffers_as(held.buffers):
+            with torch.enable_grad(), self._buffers_as(held.buffers):
                 self._build(held)
         self._at = None
+
+    @contextmanager
+    def _buffers_as(self, before: Sequence[Buffer]) -> Iterator[None]:
+        """Let a forward that runs again find these buffers; what it makes of them is let go."""
+        now = [(module, name, module.get_buffer(name)) for module, name, _ in before]
+        self._swapped = now
+        try:
+            for module, name, buffer in before:
+                module._buffers[name] = buffer
+            yield
+        finally:
+            for module, name, buffer in now:
+                module._buffers[name] = buffer
+            self._swapped = []
 
     @staticmethod
     def _begins(held: Held, gradient: Tensor | None) -> bool:
@@ -342,16 +365,3 @@ class Stage:
     def _enter(self, arrived: Mapping[nn.Parameter, Tensor]) -> list[Part]:
         """Return where the gradients of tied weights enter the graph."""
         return [(get_gradient_edge(self.tied[weight]), g) for weight, g in arrived.items()]
-
-
-@contextmanager
-def _buffers_as(before: Sequence[Buffer]) -> Iterator[None]:
-    """Let a forward that runs again find these buffers; what it makes of them is let go."""
-    now = {(module, name): module._buffers[name] for module, name, _ in before}
-    try:
-        for module, name, buffer in before:
-            module._buffers[name] = buffer
-        yield
-    finally:
-        for (module, name), kept in now.items():
-            module._buffers[name] = kept

@@ -1,0 +1,53 @@
+"""What torch keeps for each thread: as it was, if a step fails in the middle of changing it.
+
+An interrupt may come while a context is entered or left (`no_grad`, a function mode, hooks on saved
+tensors), and then nobody leaves it. Torch has no public way to see all of that; its private names
+for it are used here alone.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch._C import _autograd, _len_torch_function_stack
+from torch.overrides import _pop_mode
+
+from d2lpart.machine.interrupts import uninterrupted
+
+
+@contextmanager
+def settings_kept(*repairs: Callable[[], None]) -> Iterator[None]:
+    """Put this thread's settings back if the context fails, and call all `repairs`.
+
+    The settings are the grad mode, autocast's cache, the number of threads, and the function modes
+    and the hooks on saved tensors that were entered in the context.
+
+    >>> try:
+    ...     with settings_kept():
+    ...         _ = torch.set_grad_enabled(False)
+    ...         raise KeyboardInterrupt
+    ... except KeyboardInterrupt:
+    ...     print(torch.is_grad_enabled())
+    True
+    """
+    graph, cache = torch.is_grad_enabled(), torch.is_autocast_cache_enabled()
+    number, modes, hooks = torch.get_num_threads(), _len_torch_function_stack(), _top_hooks()
+    try:
+        yield
+    except BaseException:
+        with uninterrupted():
+            while _len_torch_function_stack() > modes:
+                _pop_mode()
+            while _top_hooks() not in (hooks, None):
+                _autograd._pop_saved_tensors_default_hooks()
+            torch.set_grad_enabled(graph)
+            torch.set_autocast_cache_enabled(cache)
+            if torch.get_num_threads() != number:
+                torch.set_num_threads(number)
+            for repair in repairs:
+                repair()
+        raise
+
+
+def _top_hooks() -> object:
+    return _autograd._top_saved_tensors_default_hooks(True)
