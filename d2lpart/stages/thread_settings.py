@@ -5,12 +5,13 @@ tensors), and then nobody leaves it. Torch has no public way to see all of that;
 for it are used here alone.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch._C import _autograd, _len_torch_function_stack
-from torch.overrides import _pop_mode
+from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
 
 from d2lpart.machine.interrupts import uninterrupted
 
@@ -31,13 +32,17 @@ def settings_kept(*repairs: Callable[[], None]) -> Iterator[None]:
     True
     """
     graph, cache = torch.is_grad_enabled(), torch.is_autocast_cache_enabled()
-    number, modes, hooks = torch.get_num_threads(), _len_torch_function_stack(), _top_hooks()
+    handled = sys.exception()  # by a caller, such as one that tries again after an interrupt
+    number, hooks = torch.get_num_threads(), _top_hooks()
+    modes = _get_current_function_mode_stack()
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         with uninterrupted():
-            while _len_torch_function_stack() > modes:
+            while _len_torch_function_stack():
                 _pop_mode()
+            for mode in modes:
+                _push_mode(mode)
             while _top_hooks() not in (hooks, None):
                 _autograd._pop_saved_tensors_default_hooks()
             torch.set_grad_enabled(graph)
@@ -46,7 +51,17 @@ def settings_kept(*repairs: Callable[[], None]) -> Iterator[None]:
                 torch.set_num_threads(number)
             for repair in repairs:
                 repair()
+        if (interrupt := _behind(error, handled)) is not None:
+            raise interrupt from None
         raise
+
+
+def _behind(error: BaseException, handled: BaseException | None) -> BaseException | None:
+    """Return the interrupt in whose wake something failed, so that it stays an interrupt."""
+    before: BaseException | None = error
+    while before is not handled and isinstance(before, (Exception, GeneratorExit)):
+        before = before.__context__
+    return None if before is error or before is handled else before
 
 
 def _top_hooks() -> object:

@@ -347,7 +347,7 @@ def test_inputs_that_are_still_being_made(names):
         pipeline.step(first, late)
         for weight in model.parameters():
             weight.grad.mul_(1)  # the caller may go on at once
-    compare(model, reference, 1e-2)
+        compare(model, reference, 1e-2)
 
 
 @pytest.mark.parametrize("names", on_gpus([(1, ["cuda:0"] * 4)]))

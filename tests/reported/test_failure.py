@@ -180,3 +180,28 @@ def test_signals_wait_for_the_end_of_what_is_uninterrupted():
     with soak.alarm() as clock, pytest.raises(KeyboardInterrupt):
         section(clock)
     assert done == ["all of it"]
+
+
+class Breaks(nn.Module):
+    """Fails in the wake of an interrupt, as a context does that was cut short."""
+
+    def forward(self, x):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            torch._C._set_grad_enabled(False)
+            raise RuntimeError("trying to pop from empty mode stack")
+
+
+def test_an_interrupt_that_breaks_something_stays_an_interrupt():
+    with pytest.raises(KeyboardInterrupt):
+        pipeline(Breaks()).step(*data())
+    assert torch.is_grad_enabled()
+
+
+def test_an_error_after_an_interrupt_that_was_caught_stays_an_error():
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        with pytest.raises(PipelineError, match="Unspeakable"):
+            pipeline(Fails()).step(*data())
