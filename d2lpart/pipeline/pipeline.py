@@ -70,18 +70,19 @@ class Pipeline(nn.Module):
         schedule: the name of a schedule, or a `Schedule`.
         num_microbatches: m, how many slices a mini-batch is cut into.
         loss_fn: `loss_fn(outputs, targets)` returns a mean, or a pair (sum, count); by default
-            cross-entropy. A mean is weighed by the number of targets that are not −100 where
-            targets are integers, else by samples; a micro-batch of weight 0 is skipped.
+            cross-entropy. Torch's own losses are weighed by their reduction, weight and
+            ignore_index; any other mean by the number of targets that are not −100 where targets
+            are integers, else by samples. A micro-batch of weight 0 is skipped.
         clock: "wall", "virtual", or "auto": wall where every rank has a device or a core.
         link: what the virtual clock models transfers with.
         recompute: hold only each stage's input, and run the forward again before the backward;
-            dropout then draws the same masks, other random layers (`nn.RReLU`) do not.
-        seed: of dropout; by default a new one is drawn from torch's generator for every step.
+            what is random draws the same numbers, and buffers change once.
+        seed: of all that layers draw; by default a new one is drawn from torch's generator for
+            every step. With a seed the number of `steps` counts too; a state dict carries it.
         capacity: bytes that a rank may hold, one number for all or one a rank; then every step is
             counted, and one that asks for more fails. On CUDA the allocator is limited as well.
-
-        probe: look once, in the first step, whether layers and loss are matters of single samples,
-            and what they draw and keep; it takes the forwards of four micro-batches.
+        probe: try layers and loss once, in the first step: whether each sample is computed by
+            itself, and what is drawn and kept. That takes the forwards of four micro-batches.
 
     `step` runs the backward itself, so a `GradScaler` goes in there: `step(inputs, targets,
     scaler=scaler)`, then `scaler.unscale_(optimizer)` where gradients are to be clipped,
@@ -95,7 +96,7 @@ class Pipeline(nn.Module):
 
     Raises:
         ValueError: sizes that do not fit together, a device that does not exist, or a layer that
-            cannot be cut from its mini-batch.
+            cannot be cut from its mini-batch; `step` says so of what only a forward shows.
         OutOfMemoryError: the weights of a rank exceed its capacity.
 
     >>> pipeline = Pipeline([nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)], [2, 1], ["cpu"] * 2)
