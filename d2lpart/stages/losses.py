@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from d2lpart.memory.failures import told
+
 IGNORED = -100  # the target that cross-entropy leaves out
 
 LossFunction = Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor | float]]
@@ -92,8 +94,8 @@ def rule_of(loss_fn: LossFunction) -> Rule:
     elif isinstance(loss_fn, partial) and not loss_fn.args:
         kind, options = loss_fn.func, loss_fn.keywords
     adds = options.get("reduction", "mean") == "sum"
-    if kind in _OVER_SAMPLES:
-        return Rule(_by_samples, adds=adds)
+    if kind in _OVER_SAMPLES:  # weights may be of samples, which a micro-batch has others of
+        return Rule(_by_samples, adds=adds, known=options.get("weight") is None)
     if kind not in _OVER_TARGETS:
         return Rule(_by_targets, IGNORED, known=False)
     ignored, weight = options.get("ignore_index", IGNORED), options.get("weight")
@@ -144,30 +146,44 @@ def check_sum(
     if rule.known:
         return
     sides = [(outputs[:cut], targets[:cut]), (outputs[cut:], targets[cut:])]
-    weights = [float(rule.counts(own).sum()) for _, own in sides]
-    results = [loss_fn(*side) for side in [*sides, (outputs, targets)]]
+    try:
+        results = [loss_fn(*side) for side in sides]
+    except Exception:
+        return  # the step says so, and where
+    try:
+        results.append(loss_fn(outputs, targets))
+    except Exception as error:
+        raise ValueError(
+            f"loss_fn takes each of 2 micro-batches by itself, but not both together "
+            f"({told(error)}), so their losses do not add up to one: {_REMEDY}"
+        ) from error
     forms = {isinstance(result, tuple) for result in results}
     if len(forms) > 1 or not all(map(_is_loss, results)):
         return  # the step itself tells what is wrong with it
-    pairs = zip(results, [*weights, sum(weights)], strict=True)
+    weights = [1.0 if rule.adds else float(rule.counts(own).sum()) for _, own in sides]
+    whole = 1.0 if rule.adds else sum(weights)
+    pairs = zip(results, [*weights, whole], strict=True)
     parts = [_part(result, weight) for result, weight in pairs]
     numbers = [number for _, number in parts]
     if not all(numbers) or not math.isfinite(parts[2][0]):
         return  # nothing to compare
-    apart = (parts[0][0] + parts[1][0]) / (numbers[0] + numbers[1])
+    divisor = whole if rule.adds else numbers[0] + numbers[1]
+    apart = (parts[0][0] + parts[1][0]) / divisor
     together = parts[2][0] / numbers[2]
-    size = sum(abs(total) for total, _ in parts[:2]) / (numbers[0] + numbers[1])
-    if math.isfinite(apart) and abs(apart - together) <= _rounding(results[2], outputs) * max(
-        size, abs(together)
-    ):
-        return
+    size = (abs(parts[0][0]) + abs(parts[1][0])) / divisor
+    if abs(apart - together) <= _rounding(results[2], outputs) * max(size, abs(together)):
+        return  # not so where one of them is nan
     raise ValueError(
         f"the loss of 2 micro-batches together is {together:.6g}, but their own losses, weighed "
         f"by {' and '.join(f'{number:g}' for number in numbers[:2])} ({rule.over}), come to "
-        f"{apart:.6g}: their gradients would not be those of the mini-batch; return a pair (sum, "
-        f"count) from loss_fn, use one of torch's loss modules, whose ignore_index, weight and "
-        f"reduction are read, or num_microbatches=1"
+        f"{apart:.6g}: their gradients would not be those of the mini-batch; {_REMEDY}"
     )
+
+
+_REMEDY = (
+    "return a pair (sum, count) from loss_fn, use one of torch's loss modules, whose ignore_index, "
+    "weight of classes and reduction are read, or num_microbatches=1"
+)
 
 
 def _is_loss(result: Any) -> bool:

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from d2lpart.stages.generators import drawn_from, put_back, read, torch_states
+from d2lpart.stages.generators import State, drawn_from, put_back, read, torch_states
 from d2lpart.stages.keyed_dropout import keyed_randomness
 from d2lpart.stages.layer_call import call
+from d2lpart.stages.layer_state import Kept
 from d2lpart.stages.losses import LossFunction, check_sum, rule_of
 from d2lpart.stages.microbatch import Batch
 from d2lpart.stages.stage import Seen, Stage
@@ -154,27 +155,27 @@ def _look(
     number: int, layer: nn.Module, inputs: Tensor, cut: int, device: torch.device
 ) -> tuple[Tensor, Seen]:
     """Return a layer's output, and what was seen; raise if the output is not each sample's own."""
-    with _kept(layer, device) as kept:
+    with _undone(layer, device) as (kept, generators):
         mode = not_random(device)
         outputs = _run(layer, inputs, mode)
-        draws = drawn_from(kept.generators, read(device))
+        draws = drawn_from(generators, read(device))
         draws += [TORCH] * mode.drew + [OWN] * mode.own
         seen = Seen(mode.asked, tuple(draws), kept.changed())
     if not cut:
         return outputs, seen
     first, second = inputs[:cut], inputs[cut:]
-    with _kept(layer, device):
+    with _undone(layer, device):
         alone = [_run(layer, first)]
-    with _kept(layer, device):
+    with _undone(layer, device):
         alone.append(_run(layer, second))
     name = f"layer {number} ({type(layer).__name__})"
-    if seen.buffers:
-        with _kept(layer, device):
+    if seen.keeps:
+        with _undone(layer, device):
             _run(layer, first)
             after = _run(layer, second)
         if _apart(alone[1], after):
             raise ValueError(
-                f"{name} changes {', '.join(seen.buffers)} in its forward, and its output depends "
+                f"{name} changes {', '.join(seen.keeps)} in its forward, and its output depends "
                 f"on that: a micro-batch would be computed with what the one before it left; use "
                 f"layer.eval(), or num_microbatches=1"
             )
@@ -183,39 +184,15 @@ def _look(
     return outputs, seen
 
 
-class _Kept:
-    """The buffers and generators as they were before a forward."""
-
-    def __init__(self, layer: nn.Module, device: torch.device) -> None:
-        self.generators = read(device)
-        self.buffers = [
-            (module, name, buffer, buffer.clone(), buffer._version)
-            for module in layer.modules()
-            for name, buffer in module._buffers.items()
-            if buffer is not None
-        ]
-
-    def changed(self) -> tuple[str, ...]:
-        return tuple(
-            name
-            for module, name, buffer, before, version in self.buffers
-            if module._buffers[name] is not buffer
-            or (buffer._version != version and not torch.equal(buffer, before))
-        )
-
-
 @contextmanager
-def _kept(layer: nn.Module, device: torch.device) -> Iterator[_Kept]:
-    """Put buffers and generators back after a forward."""
-    kept = _Kept(layer, device)
+def _undone(layer: nn.Module, device: torch.device) -> Iterator[tuple[Kept, State]]:
+    """Undo what a forward does to generators and to what the layer keeps."""
+    kept, generators = Kept(layer), read(device)
     try:
-        yield kept
+        yield kept, generators
     finally:
-        put_back(kept.generators, device)
-        for module, name, buffer, before, version in kept.buffers:
-            module._buffers[name] = buffer
-            if buffer._version != version:
-                buffer.copy_(before)
+        put_back(generators, device)
+        kept.put_back()
 
 
 def _apart(joined: Tensor, alone: Tensor) -> str:

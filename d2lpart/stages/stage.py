@@ -8,7 +8,7 @@ the input, W adds up those of the weights.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from d2lpart.stages.footprint import Footprint
 from d2lpart.stages.generators import keyed_generators, no_draws
 from d2lpart.stages.keyed_dropout import keyed_randomness, uses_randomness
 from d2lpart.stages.layer_call import call
+from d2lpart.stages.layer_state import Entry, copies, standing_in_for, write
 from d2lpart.stages.memory_account import Account
 from d2lpart.stages.saved import Saved, no_cast_cache
 from d2lpart.stages.split_backward import Part, SplitBackward, accumulate
@@ -27,7 +28,6 @@ from d2lpart.stages.tied import Shadow, standing_in, take_gradients
 
 Finish = Callable[[Tensor], Tensor]
 Key = tuple[int, ...]
-Buffer = tuple[nn.Module, str, Tensor]
 
 
 class Seen(NamedTuple):
@@ -35,7 +35,7 @@ class Seen(NamedTuple):
 
     drops: bool = False  # dropout that `keyed_randomness` reaches
     draws: tuple[str, ...] = ()  # the other generators that it draws from
-    buffers: tuple[str, ...] = ()  # those that it changes
+    keeps: tuple[str, ...] = ()  # what of its buffers and attributes it changes
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Held:
     nbytes: int = 0
     peak_nbytes: int = 0  # while the action runs that has run last
     counted: list[object] = field(default_factory=list)  # in the rank's account, beside `saved`
-    buffers: list[Buffer] = field(default_factory=list)  # as they were before F, to recompute it
+    kept: list[Entry] = field(default_factory=list)  # by the layers before F, to recompute it
 
 
 class Stage:
@@ -92,7 +92,7 @@ class Stage:
         self.seen = [Seen()] * len(self.layers)
         self.loss_draws = False
         self._drops = [False] * len(self.layers)
-        self._swapped: list[Buffer] = []  # buffers that others stand in for, at the moment
+        self._swapped: list[Entry] = []  # what others stand in for, at the moment
         self._footprint = Footprint(self.layers)
 
     @property
@@ -185,7 +185,7 @@ class Stage:
         if not self.recompute:
             return self._build(held), held
         held.nbytes = held.peak_nbytes = inputs.nbytes
-        held.buffers = self._changing_buffers()
+        held.kept = self._changing()
         version = inputs._version
         with torch.no_grad(), no_cast_cache():
             outputs = self._compute(held)
@@ -197,16 +197,10 @@ class Stage:
             )
         return outputs, held
 
-    def _changing_buffers(self) -> list[Buffer]:
-        """Return copies of the buffers that a forward changes."""
-        return [
-            (module, name, buffer.clone())
-            for layer, seen in zip(self.layers, self.seen, strict=True)
-            if seen.buffers
-            for module in layer.modules()
-            for name, buffer in module._buffers.items()
-            if buffer is not None and name in seen.buffers
-        ]
+    def _changing(self) -> list[Entry]:
+        """Return copies of what the layers keep and a forward changes."""
+        pairs = zip(self.layers, self.seen, strict=True)
+        return [entry for layer, seen in pairs if seen.keeps for entry in copies(layer, seen.keeps)]
 
     def _saved(self, split: bool) -> Saved | None:
         """Return where to save what the backward needs; None: autograd does it by itself."""
@@ -319,12 +313,11 @@ class Stage:
         held.peak_nbytes, held.nbytes = held.nbytes, 0
 
     def put_back(self) -> None:
-        """Put weights and buffers that something stood in for back into the layers' modules."""
+        """Put weights, and what else something stood in for, back into the layers' modules."""
         self.account = None
         for shadow in self.shadows:
             shadow.module._parameters[shadow.name] = shadow.home
-        for module, name, buffer in self._swapped:
-            module._buffers[name] = buffer
+        write(self._swapped)
 
     def _watched(self) -> AbstractContextManager[object]:
         """Return a context for a backward, in which nothing may draw random numbers again."""
@@ -339,23 +332,11 @@ class Stage:
     def _resume(self, held: Held) -> None:
         """Make ready for a backward, with the forward run once more where it was not held."""
         if self.recompute:
-            with torch.enable_grad(), self._buffers_as(held.buffers):
+            self._swapped = [(table, name, table[name]) for table, name, _ in held.kept]
+            with torch.enable_grad(), standing_in_for(self._swapped, held.kept):
                 self._build(held)
-        self._at = None
-
-    @contextmanager
-    def _buffers_as(self, before: Sequence[Buffer]) -> Iterator[None]:
-        """Let a forward that runs again find these buffers; what it makes of them is let go."""
-        now = [(module, name, module.get_buffer(name)) for module, name, _ in before]
-        self._swapped = now
-        try:
-            for module, name, buffer in before:
-                module._buffers[name] = buffer
-            yield
-        finally:
-            for module, name, buffer in now:
-                module._buffers[name] = buffer
             self._swapped = []
+        self._at = None
 
     @staticmethod
     def _begins(held: Held, gradient: Tensor | None) -> bool:

@@ -47,6 +47,20 @@ class RunningMean(nn.Module):
         return x - self.mean
 
 
+class Remembers(nn.Module):
+    """As `RunningMean`, but what it keeps is a plain attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.calls = torch.zeros(8), 0
+
+    def forward(self, x):
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.detach().flatten(0, -2).mean(0)
+            self.calls += 1
+        return x - self.mean
+
+
 def encoder(batch_first: bool) -> nn.Module:
     return nn.TransformerEncoderLayer(8, 2, 16, dropout=0.3, batch_first=batch_first)
 
@@ -107,17 +121,21 @@ def test_layers_that_treat_every_sample_by_itself_pass(name):
     pipeline(INDEPENDENT[name]()).step(*batch())
 
 
-@pytest.mark.parametrize("make", [RunningMean, lambda: nn.utils.spectral_norm(nn.Linear(8, 8))])
+KEEPS = [RunningMean, Remembers, lambda: nn.utils.spectral_norm(nn.Linear(8, 8))]
+
+
+@pytest.mark.parametrize("make", KEEPS)
 def test_dependence_on_the_forward_before_is_refused(make):
     layer = make()
     cut = pipeline(layer)
-    with pytest.raises(ValueError, match=r"^layer 1 \(\w+\) changes (mean|weight_u, weight_v) in"):
+    names = r"(mean|mean, calls|weight_u, weight_v, weight)"
+    with pytest.raises(ValueError, match=rf"^layer 1 \(\w+\) changes {names} in its forward"):
         cut.step(*batch())
     pipeline(layer, m=1).step(*batch())
     pipeline(layer.eval()).step(*batch())
 
 
-@pytest.mark.parametrize("make", [RunningMean, lambda: nn.utils.spectral_norm(nn.Linear(8, 8))])
+@pytest.mark.parametrize("make", KEEPS)
 def test_recompute_counts_once_and_finds_what_the_forward_found(make):
     layer = make()
     inputs, targets = batch()
@@ -130,6 +148,9 @@ def test_recompute_counts_once_and_finds_what_the_forward_found(make):
     cut.step(inputs, targets)
     for name, buffer in plain.named_buffers():
         assert torch.equal(again.get_buffer(name), buffer), name
+    if isinstance(layer, Remembers):
+        assert again[1].calls == 1
+        assert torch.equal(again[1].mean, plain[1].mean)
     for one, other in zip(plain.parameters(), again.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=2e-5, atol=1e-7)
 
@@ -180,3 +201,17 @@ def test_a_layer_that_takes_one_size_alone_is_left_to_the_step():
             return x.view(2, 4, 8)
 
     pipeline(Fixed()).step(*batch())
+
+
+def test_what_a_layer_makes_for_a_size_that_only_the_look_has_is_gone():
+    class Caches(nn.Module):
+        """Makes a table for the first size it meets, and keeps it."""
+
+        def forward(self, x):
+            if not hasattr(self, "table"):
+                self.register_buffer("table", torch.ones(len(x), 1, 1), persistent=False)
+            if getattr(self, "mask", None) is None:
+                self.mask = torch.ones(len(x), 1, 1)
+            return x * self.table * self.mask
+
+    pipeline(Caches()).step(*batch())

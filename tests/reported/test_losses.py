@@ -117,6 +117,20 @@ def test_a_microbatch_of_padding_alone_is_told_apart_from_a_broken_loss():
         pipeline.step(torch.randn(16, 6), classes())
 
 
+def test_weights_of_samples_in_a_loss_module_are_not_taken_for_those_of_classes():
+    classes_of = torch.rand(16, CLASSES)
+    for weight, pos in ((CLASS_WEIGHTS, None), (None, CLASS_WEIGHTS)):
+        assert apart(nn.BCEWithLogitsLoss(weight=weight, pos_weight=pos), classes_of) < 2e-5
+        summed = nn.BCEWithLogitsLoss(weight=weight, pos_weight=pos, reduction="sum")
+        assert apart(summed, classes_of) < 2e-5
+    layers = [nn.Linear(6, 1), nn.Flatten(0)]
+    loss_fn = nn.BCEWithLogitsLoss(weight=torch.arange(1.0, 17.0))
+    cut = Pipeline(layers, [1, 1], ["cpu"] * 2, num_microbatches=16, loss_fn=loss_fn)
+    with pytest.raises(ValueError, match=r"^rank 1, stage 1, action 1F0 .*, loss_fn: "):
+        cut.step(torch.randn(16, 6), torch.rand(16))
+    assert all(weight.grad is None for weight in cut.parameters())
+
+
 def test_a_random_loss_is_compared_with_nothing():
     def noisy(outputs, targets):
         return F.mse_loss(outputs + torch.rand_like(outputs), targets)
