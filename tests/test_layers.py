@@ -74,7 +74,7 @@ LONGEST_MODULE = 420
 
 
 def module_name(path: Path) -> str:
-    """Return a module's name inside the package: "schedule", "course.build", or the root's."""
+    """Return a module's name inside the package: such as "schedules.orders", or the root's."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__") or ROOT
 
@@ -366,7 +366,7 @@ def test_odd_imports_are_seen() -> None:
     assert list(imports("import_module(name)")) == ["?"]
 
 
-def test_the_root_may_import_what_computes_and_no_more() -> None:
+def test_the_root_may_import_the_rooms_before_it_and_not_the_course() -> None:
     assert against_the_order(ROOT, "from d2lpart.figures.plotting import plot") == []
     assert against_the_order(ROOT, "from d2lpart.course import check") == ["course"]
     assert (

@@ -1,6 +1,6 @@
-"""How numbers, units, files and messages are read and written, and how a value shows itself.
+"""How numbers, units, files and messages are read and written, how a value shows itself; Ctrl-C.
 
 It knows nothing of networks. Read `arguments` first.
 """
 
-__all__ = ["arguments", "display", "files", "quantities", "words"]
+__all__ = ["arguments", "display", "files", "interrupts", "quantities", "words"]

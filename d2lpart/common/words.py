@@ -42,9 +42,13 @@ class _Short(reprlib.Repr):
             return f"<{type(value).__name__}>"
 
 
-shortened = _Short().repr
-"""Write a value on one line of a message, a long one with an ellipsis.
+_SHORT = _Short()
 
->>> shortened(list(range(9))), shortened(10**50)
-('[0, 1, 2, 3, 4, 5, ...]', 'a number of more than 40 digits')
-"""
+
+def shortened(value: object) -> str:
+    """Write a value on one line of a message, a long one with an ellipsis.
+
+    >>> shortened(list(range(9))), shortened(10**50)
+    ('[0, 1, 2, 3, 4, 5, ...]', 'a number of more than 40 digits')
+    """
+    return _SHORT.repr(value)

@@ -52,7 +52,7 @@ def questions() -> list[BaseQuestion]:
 
 def exercises() -> list[Exercise]:
     """All exercises, in the order of the lessons."""
-    return [item for lesson in LESSONS for item in lesson.EXERCISES]
+    return [item for lesson in LESSONS for item in getattr(lesson, "EXERCISES", ())]
 
 
 def predictions() -> list[Prediction]:

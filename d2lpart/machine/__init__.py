@@ -4,4 +4,4 @@ Read `hardware` first, where a new kind of device begins; then `transfer`. CONTR
 places in other rooms that have to know it.
 """
 
-__all__ = ["checkup", "hardware", "interrupts", "transfer"]
+__all__ = ["checkup", "hardware", "transfer"]

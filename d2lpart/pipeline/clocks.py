@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager, ExitStack
 
 import torch
 
+from d2lpart.common.interrupts import end, uninterrupted
 from d2lpart.common.quantities import count
 from d2lpart.machine.hardware import cores, crowded, synchronize, threads, threads_per_rank
-from d2lpart.machine.interrupts import end, uninterrupted
 from d2lpart.machine.transfer import Clock
 from d2lpart.pipeline.engine import Run, Stopped
 from d2lpart.schedules.validation import execution_order

@@ -88,8 +88,13 @@ class Run:
             end = place.mark()
             self.marks[action] = begin, end
             self._send(action, made, end)
-        except Stopped:
-            raise
+        except Stopped as stopped:
+            if self._stopped:
+                raise
+            raise PipelineError(
+                f"{self._where(action, rank)}: a thread of an interrupted step still runs in these "
+                f"layers; wait until it ends, or restart the program"
+            ) from stopped
         except Full as full:
             raise full.error(self._where(action, rank)) from None
         except torch.OutOfMemoryError as error:
@@ -204,6 +209,15 @@ class Run:
             f"{action.microbatch}), {self.stages[action.stage].doing}"
         )
 
+    def finish_inputs(self, inputs: Tensor, divisor: float) -> None:
+        """Hand the gradient on to inputs that want one."""
+        if inputs.requires_grad:
+            parts = [
+                self.input_gradients.get(k, torch.zeros_like(self.batch.input(k)))
+                for k in range(self.schedule.num_microbatches)
+            ]
+            inputs.backward(torch.cat(parts) / divisor)
+
     def stop(self) -> None:
         """Let every rank end before its next action, and wake those that wait."""
         self._stopped = True
@@ -214,7 +228,8 @@ class Run:
         """Let no thread that goes on after an interrupt add to a gradient."""
 
         def refuse(_: Tensor) -> None:
-            raise Stopped
+            if any(worker.is_alive() for worker in self.late):
+                raise Stopped
 
         if self.late:
             layers = [layer for stage in self.stages for layer in stage.layers]

@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from threading import Thread
+from threading import Thread, current_thread
 from typing import Any, Self
 
 import torch
@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from d2lpart.common.arguments import check_kind
-from d2lpart.machine.interrupts import OneAtATime
+from d2lpart.common.interrupts import OneAtATime
 from d2lpart.machine.transfer import Place
-from d2lpart.memory.failures import PipelineError
+from d2lpart.memory.failures import PipelineError, told
 from d2lpart.models.layers import listed
 from d2lpart.partitions.partitioning import Partition
 from d2lpart.pipeline.clocks import CHOICES, measure
@@ -76,13 +76,14 @@ class Pipeline(nn.Module):
         clock: "wall", "virtual", or "auto": wall where every rank has a device or a core.
         link: what the virtual clock models transfers with.
         recompute: hold only each stage's input, and run the forward again before the backward;
-            what is random draws the same numbers, and buffers change once.
+            what is random draws the same numbers, and what a layer keeps changes once.
         seed: of all that layers draw; by default a new one is drawn from torch's generator for
             every step. With a seed the number of `steps` counts too; a state dict carries it.
         capacity: bytes that a rank may hold, one number for all or one a rank; then every step is
             counted, and one that asks for more fails. On CUDA the allocator is limited as well.
         probe: try layers and loss once, in the first step: whether each sample is computed by
-            itself, and what is drawn and kept. That takes the forwards of four micro-batches.
+            itself, and what is drawn and kept. That takes the forwards of four micro-batches, and
+            calls loss_fn four times more.
 
     `step` runs the backward itself, so a `GradScaler` goes in there: `step(inputs, targets,
     scaler=scaler)`, then `scaler.unscale_(optimizer)` where gradients are to be clipped,
@@ -131,10 +132,10 @@ class Pipeline(nn.Module):
         self.partition, self.devices, self.schedule = arrange(
             listed(self._modules.values()), partition, devices, schedule, num_microbatches
         )
-        self.recompute = recompute
+        self.recompute, self.probe = recompute, probe
         self.capacity = check_capacity(capacity, self.schedule.num_ranks)
         self._check_layers()
-        self.clock, self.link, self.seed, self.probe = clock, link, seed, probe
+        self.clock, self.link, self.seed = clock, link, seed
         self.steps = 0
         self._place_layers()
         self._take_loss(loss_fn or cross_entropy)
@@ -181,7 +182,7 @@ class Pipeline(nn.Module):
                 layer.to(stage.device)  # backwards, so that a tied weight ends up at its first one
         self.stages = stages
         self._made_of = Makeup(self.layers)
-        self._probed: list[bool] | None = None  # the modes that layers were in when looked at
+        self._probed: list[object] | None = None  # modes of layers, and the loss, when looked at
 
     def _take_over(self) -> None:
         """Cut and place anew where a layer, or a part or weight of one, has been replaced.
@@ -227,12 +228,10 @@ class Pipeline(nn.Module):
             PipelineError: a layer failed; the message names rank, stage, action and micro-batch.
             OutOfMemoryError: a rank has no room left; a smaller batch may still fit.
         """
-        with self._turn:
+        with self._turn.entered(), settings_kept(self._repair):
             self._check_late()
             self._take_over()
-            repairs = [give_back, *(stage.put_back for stage in self.stages)]
-            with settings_kept(*repairs):
-                return self._step(inputs, targets, memory, outputs, scaler)
+            return self._step(inputs, targets, memory, outputs, scaler)
 
     def _step(
         self,
@@ -262,9 +261,9 @@ class Pipeline(nn.Module):
             timeline = self._measure(run)
             loss, divisor = batch.total()
             check_loss(loss, self.stages, batch, key)
-            joined = batch.joined(lambda k: self._run(batch.input(k), (*key, k)))
+            joined = batch.joined(lambda k: self._skipped(batch, k, key))
             divide(fresh, divisor)
-            self._finish_inputs(run, inputs, divisor)
+            run.finish_inputs(inputs, divisor)
             moved = sum(transfer.nbytes for transfer in timeline.transfers)
             counted = ledgers(accounts) if accounts else None
             peaks, tied = tuple(run.peak_bytes), refreshed + sum(run.tied_bytes)
@@ -272,14 +271,30 @@ class Pipeline(nn.Module):
             self.steps += 1
         return result
 
+    def _skipped(self, batch: Batch, microbatch: int, key: Key) -> Tensor:
+        """Return the outputs of a micro-batch that the step has skipped."""
+        try:
+            return self._run(batch.input(microbatch), (*key, microbatch))
+        except Exception as error:
+            doing = " or ".join(stage.doing for stage in self.stages)
+            raise PipelineError(
+                f"outputs of micro-batch {microbatch}, {doing}: {told(error)}"
+            ) from error
+
     def _probe(self, batch: Batch) -> None:
         """Look once at what the layers do, and once more when one has changed its mode."""
         repeats = self.recompute or self.seed is not None
-        modes = self._made_of.modes()
+        modes = [*self._made_of.modes(), self.loss_fn]
         if not self.probe or modes == self._probed or not (repeats or batch.num_microbatches > 1):
             return
-        try_out(self.stages, batch, repeats)
-        self._probed = modes
+        if try_out(self.stages, batch, repeats):
+            self._probed = modes
+
+    def _repair(self) -> None:
+        """Leave layers and generators as they were, after a failure in the middle of a change."""
+        for stage in self.stages:
+            stage.put_back()
+        give_back([current_thread(), *self._late])
 
     def _measure(self, run: Run) -> Timeline:
         """Run all actions; a forward that has to be repeatable may draw from no other generator."""
@@ -299,8 +314,8 @@ class Pipeline(nn.Module):
         if self._late:
             names = ", ".join(worker.name for worker in self._late)
             raise PipelineError(
-                f"{names} of a step that was interrupted has not ended, since its layer goes on: "
-                f"wait until that is done, or start the program again"
+                f"{names} of an interrupted step has not ended, because its layer is still "
+                f"running: wait for it, or restart the program"
             )
         for fence in self._fences:
             fence.remove()
@@ -331,7 +346,8 @@ class Pipeline(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the outputs for `inputs`, on the last stage's device; autograd can follow it."""
-        with self._turn:
+        with self._turn.entered(), settings_kept(self._repair):
+            self._check_late()
             self._take_over()
             check_device(inputs, self.stages[0])
             self._begin()
@@ -368,7 +384,8 @@ class Pipeline(nn.Module):
         return super()._apply(fn, recurse)
 
     def _check_layers(self) -> None:
-        check_batch_independence(self.layers, self.schedule.num_microbatches, self.recompute)
+        blind = self.recompute and not self.probe  # who looks puts running statistics back
+        check_batch_independence(self.layers, self.schedule.num_microbatches, blind)
 
     def _check_step(self, inputs: Tensor, targets: Tensor) -> None:
         check_inputs(inputs, targets, self.stages[0])
@@ -395,16 +412,6 @@ class Pipeline(nn.Module):
         if any(stage.draws for stage in self.stages):
             return int(torch.randint(2**62, ())), 0
         return 0, 0
-
-    @staticmethod
-    def _finish_inputs(run: Run, inputs: Tensor, divisor: float) -> None:
-        """Hand the gradient on to inputs that want one."""
-        if inputs.requires_grad:
-            parts = [
-                run.input_gradients.get(k, torch.zeros_like(run.batch.input(k)))
-                for k in range(run.schedule.num_microbatches)
-            ]
-            inputs.backward(torch.cat(parts) / divisor)
 
     def extra_repr(self) -> str:
         """Say how the layers below are cut, and where the stages are."""

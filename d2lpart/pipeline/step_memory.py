@@ -65,7 +65,7 @@ def open_accounts(
         try:
             _keep_state(stage, accounts[rank])
         except Full:
-            gc.collect()  # an optimizer that the program has let go of may hang in a circle yet
+            gc.collect()  # a reference cycle may still hold an optimizer that was let go of
             try:
                 _keep_state(stage, accounts[rank])
             except Full as full:

@@ -7,9 +7,10 @@ B of 2 s; `print(simulate(…))` draws it, and a test compares the two.
 
 The zero-bubble schedules split the backward. The input gradient I is what the stage before waits
 for; the weight gradient W is waited for by no one, so each W is put off until the rank has nothing
-better to do. The price is memory: a micro-batch is held until its W has run. Their bubble times are
-those of the paper, for the longest span of a rank, from its first start to its last end; idle/total
-also counts the stagger of the ranks, and stays above 0.
+better to do. The price is memory: a micro-batch is held until its W has run. They are the orders
+made by hand of Zero Bubble Pipeline Parallelism (arXiv 2401.10241). Their bubble times are those of
+the paper, for the longest span of a rank, from its first start to its last end; idle/total also
+counts the stagger of the ranks, and stays above 0.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -127,7 +128,7 @@ def interleaved(num_ranks: int, num_microbatches: int, chunks: int = 1) -> Sched
         ahead = (v - 1) * p + 2 * (p - 1 - rank) if v > 1 else p - 1 - rank
         order = _in_turn(forwards, backwards, ahead)
         orders.append([action for action in order if action.microbatch < num_microbatches])
-    return Schedule(orders, [stage % p for stage in range(p * v)], "interleaved")
+    return Schedule(orders, _round_robin(p, v), "interleaved")
 
 
 def _in_turn(forwards: Sequence[Action], backwards: Sequence[Action], ahead: int) -> list[Action]:

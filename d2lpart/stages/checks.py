@@ -53,7 +53,7 @@ def check_batch_independence(
                 raise ValueError(
                     f"{holds}: it would count the mini-batch 2 times in its running statistics, "
                     f"since recompute runs the forward 2 times; use LayerNorm or GroupNorm, "
-                    f"layer.eval(), or recompute=False"
+                    f"layer.eval(), probe=True or recompute=False"
                 )
 
 
@@ -85,6 +85,10 @@ def check_inputs(inputs: object, targets: object, first: Stage) -> None:
         if not isinstance(value, Tensor):
             raise ValueError(f"{name} is {type(value).__name__}: give a torch.Tensor")
         _check_real(name, value)
+    if targets is not inputs and targets.requires_grad:  # type: ignore[attr-defined]
+        raise ValueError(
+            "targets want a gradient, but a step hands none on to them: pass targets.detach()"
+        )
     assert isinstance(inputs, Tensor)
     check_device(inputs, first)
     _check_dtype(inputs, first)
@@ -120,7 +124,7 @@ def _check_dtype(inputs: Tensor, first: Stage) -> None:
             f"pass token numbers as torch.int64 (inputs.long())"
         )
     if isinstance(meets, nn.Linear | _ConvNd) and not torch.is_autocast_enabled(inputs.device.type):
-        dtype = meets.weight.dtype
+        dtype = next(meets.parameters()).dtype
         if inputs.dtype != dtype:
             raise ValueError(
                 f"inputs are {inputs.dtype}, but {name} comes first, whose weights are {dtype}: "

@@ -7,11 +7,12 @@ layer that draws from them gets them to itself, seeded by its key, and they are 
 import random
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch._guards import detect_fake_mode
 from torch.overrides import TorchFunctionMode
 
 from d2lpart.stages.keyed_dropout import generator_seed
@@ -20,7 +21,8 @@ State = dict[str, Any]
 """The states of generators, each under what it is called."""
 
 _alone = threading.RLock()
-_lent: list[tuple[State, torch.device]] = []  # what the generators were before a layer got them
+_lent: list[tuple[State, torch.device, threading.Thread]] = []
+"""What the generators were before a layer got them, where that is, and whose thread it runs on."""
 
 
 def read(device: torch.device) -> State:
@@ -82,7 +84,7 @@ def keyed_generators(device: torch.device, seed: int, *key: int) -> Iterator[Non
     number = generator_seed(seed, *key)
     with _alone:
         before = read(device)
-        _lent.append((before, device))
+        _lent.append((before, device, threading.current_thread()))
         try:
             torch.default_generator.manual_seed(number)
             if device.type == "cuda":
@@ -93,15 +95,19 @@ def keyed_generators(device: torch.device, seed: int, *key: int) -> Iterator[Non
                 sys.modules["numpy"].random.seed(number % 2**32)
             yield
         finally:
-            put_back(before, device)
-            _lent.clear()
+            _return([one for one in _lent if one[0] is before])
 
 
-def give_back() -> None:
-    """Put the generators back where an interrupt has kept `keyed_generators` from doing so."""
-    for state, device in _lent[:1]:
-        put_back(state, device)
-    _lent.clear()
+def give_back(threads: Iterable[threading.Thread]) -> None:
+    """Put the generators back where an interrupt has kept these threads from doing so."""
+    threads = list(threads)
+    _return([one for one in _lent if one[2] in threads])
+
+
+def _return(loans: Sequence[tuple[State, torch.device, threading.Thread]]) -> None:
+    for loan in loans[:1]:  # of several, one inside the other, the first is what there was
+        put_back(*loan[:2])
+    _lent[:] = [one for one in _lent if not any(one is loan for loan in loans)]
 
 
 class UnkeyedDraw(ValueError):
@@ -152,9 +158,15 @@ class no_draws(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Call a function, and raise if a generator has gone on."""
+        if detect_fake_mode() is not None:  # a compiler looks at the backward: nothing is drawn
+            return func(*args, **(kwargs or {}))
+        with _alone:  # no other rank has the generators meanwhile
+            return self._call(func, args, kwargs or {})
+
+    def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         before = read(self.device)
         try:
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
         finally:  # a checkpoint may end its forward by an exception
             if drawn := drawn_from(before, read(self.device)):
                 raise ValueError(

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
-from d2lpart.machine.interrupts import uninterrupted
+from d2lpart.common.interrupts import uninterrupted
 
 
 @contextmanager
@@ -35,11 +36,12 @@ def gradients_kept(parameters: Sequence[nn.Parameter]) -> Iterator[Sequence[nn.P
 
 
 def _sum_if_unlike(before: Tensor | None, new: Tensor | None) -> Tensor | None:
-    """Return the sum of two gradients of different kinds: adding them in place may fail."""
+    """Return the sum of two gradients where adding them in place may fail."""
     if before is None or new is None:
         return None
     one, other = ((x.dtype, x.device, x.layout, x.shape) for x in (before, new))
-    return None if one == other else before + new
+    shared = torch._debug_has_internal_overlap(before) != 0 or before.is_inference()
+    return None if one == other and not shared else before + new
 
 
 def _sum(before: Tensor | None, new: Tensor | None) -> Tensor | None:

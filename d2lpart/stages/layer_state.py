@@ -11,20 +11,25 @@ Entry = tuple[dict[str, Any], str, Any]
 """A table of a module (its buffers or its attributes), a name in it, and the value there."""
 
 
+def _tables(layer: nn.Module) -> list[dict[str, Any]]:
+    """Return the buffers and the attributes of all modules; a scripted one shows neither."""
+    own = [part for part in layer.modules() if not isinstance(part, torch.jit.ScriptModule)]
+    return [table for part in own for table in (part._buffers, vars(part))]
+
+
 def entries(layer: nn.Module) -> Iterator[Entry]:
     """Yield all that a layer may keep; weights are none of it."""
-    for part in layer.modules():
-        for table in (part._buffers, vars(part)):
-            for name, value in list(table.items()):
-                if value is None or type(value) in (int, float, bool, Tensor):
-                    yield table, name, value
+    for table in _tables(layer):
+        for name, value in list(table.items()):
+            if value is None or type(value) in (int, float, bool, Tensor):
+                yield table, name, value
 
 
 class Kept:
     """What a layer keeps at this moment, to be compared with and gone back to."""
 
     def __init__(self, layer: nn.Module) -> None:
-        self._layer = layer
+        self._tables = [(table, dict(table)) for table in _tables(layer)]
         self._before = [(table, name, value, _copy(value)) for table, name, value in entries(layer)]
 
     def changed(self) -> tuple[str, ...]:
@@ -37,14 +42,13 @@ class Kept:
 
     def put_back(self) -> None:
         """Let the layer keep what it kept, and nothing new."""
-        known = {(id(table), name) for table, name, _, _ in self._before}
-        for table, name, _ in entries(self._layer):
-            if (id(table), name) not in known:
+        for table, old in self._tables:
+            for name in table.keys() - old.keys():
                 del table[name]
-        for table, name, value, copy in self._before:
+            table.update(old)
+        for _, _, value, copy in self._before:
             if isinstance(value, Tensor) and not _equal(value, copy):
                 value.copy_(copy)
-            table[name] = value
 
 
 def copies(layer: nn.Module, names: Sequence[str]) -> list[Entry]:

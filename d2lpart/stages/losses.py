@@ -7,10 +7,10 @@ samples elsewhere, and `check_sum` tries that out once. A function that returns 
 does the weighing itself.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import torch
@@ -47,16 +47,19 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
             f"nn.CrossEntropyLoss(), which takes dimension 1"
         )
     if second and not last:
-        return F.cross_entropy(outputs, targets, ignore_index=IGNORED)
-    if not last and not (outputs.dim() > 1 and targets.numel() == outputs.shape[:-1].numel()):
+        own = targets if targets.is_floating_point() else targets.long()
+        return F.cross_entropy(outputs, own, ignore_index=IGNORED)
+    flat = 1 < outputs.dim() < 4  # rows of logits may come with targets of another shape
+    if not last and not (flat and targets.numel() == outputs.shape[:-1].numel()):
         raise ValueError(
             f"outputs of shape {tuple(shape)} and targets of shape {tuple(wanted)}: cross-entropy "
             f"needs one integer for each row of logits, or probabilities of the shape of the "
             f"outputs; give these, or a loss_fn"
         )
     rows = outputs.flatten(0, -2)
-    flat = targets.reshape(rows.shape) if targets.is_floating_point() else targets.flatten()
-    return F.cross_entropy(rows, flat, ignore_index=IGNORED)
+    soft = targets.is_floating_point()
+    own = targets.reshape(rows.shape) if soft else targets.flatten().long()
+    return F.cross_entropy(rows, own, ignore_index=IGNORED)
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def rule_of(loss_fn: LossFunction) -> Rule:
     kind: Any = loss_fn
     if isinstance(loss_fn, nn.Module):
         kind, options = type(loss_fn), {**vars(loss_fn), **loss_fn._buffers}
-    elif isinstance(loss_fn, partial) and not loss_fn.args:
+    elif isinstance(loss_fn, partial) and not loss_fn.args and not _OLD & {*loss_fn.keywords}:
         kind, options = loss_fn.func, loss_fn.keywords
     adds = options.get("reduction", "mean") == "sum"
     if kind in _OVER_SAMPLES:  # weights may be of samples, which a micro-batch has others of
@@ -101,6 +104,10 @@ def rule_of(loss_fn: LossFunction) -> Rule:
     ignored, weight = options.get("ignore_index", IGNORED), options.get("weight")
     counts = partial(_by_targets, ignored=ignored, weight=weight)
     return Rule(counts, ignored, weight is not None, adds)
+
+
+_OLD = {"size_average", "reduce"}
+"""How reductions were once asked for."""
 
 
 def _by_samples(targets: Tensor) -> Tensor:
@@ -135,6 +142,9 @@ def check_sum(
 ) -> None:
     """Raise unless the losses of two micro-batches, weighed, are the loss of both together.
 
+    Compared are the losses and their gradients. A function that is not torch's own is also tried
+    with targets that it might leave out: a batch without padding tells nothing of padding.
+
     Args:
         loss_fn, rule: of the pipeline.
         outputs, targets: of both micro-batches, one after the other.
@@ -143,41 +153,69 @@ def check_sum(
     Raises:
         ValueError: they are not, so that m > 1 would leave other gradients than m = 1.
     """
-    if rule.known:
+    _compare(loss_fn, rule, outputs, targets, cut)
+    if rule.known or targets.dtype not in (torch.int64, torch.int32) or not targets.numel():
         return
-    sides = [(outputs[:cut], targets[:cut]), (outputs[cut:], targets[cut:])]
-    try:
-        results = [loss_fn(*side) for side in sides]
-    except Exception:
-        return  # the step says so, and where
-    try:
-        results.append(loss_fn(outputs, targets))
-    except Exception as error:
-        raise ValueError(
-            f"loss_fn takes each of 2 micro-batches by itself, but not both together "
-            f"({told(error)}), so their losses do not add up to one: {_REMEDY}"
-        ) from error
-    forms = {isinstance(result, tuple) for result in results}
-    if len(forms) > 1 or not all(map(_is_loss, results)):
-        return  # the step itself tells what is wrong with it
-    weights = [1.0 if rule.adds else float(rule.counts(own).sum()) for _, own in sides]
-    whole = 1.0 if rule.adds else sum(weights)
-    pairs = zip(results, [*weights, whole], strict=True)
-    parts = [_part(result, weight) for result, weight in pairs]
-    numbers = [number for _, number in parts]
-    if not all(numbers) or not math.isfinite(parts[2][0]):
-        return  # nothing to compare
-    divisor = whole if rule.adds else numbers[0] + numbers[1]
-    apart = (parts[0][0] + parts[1][0]) / divisor
-    together = parts[2][0] / numbers[2]
-    size = (abs(parts[0][0]) + abs(parts[1][0])) / divisor
-    if abs(apart - together) <= _rounding(results[2], outputs) * max(size, abs(together)):
+    outputs, targets = outputs.cpu(), targets.cpu()  # a class that is not there ends a GPU's work
+    for suspect in {-1, 0, int(targets.max())}:
+        tried = targets.clone()
+        tried[: (cut + 1) // 2] = suspect
+        _compare(loss_fn, rule, outputs, tried, cut)
+
+
+def _compare(loss_fn: LossFunction, rule: Rule, outputs: Tensor, targets: Tensor, cut: int) -> None:
+    leaf = outputs.detach().requires_grad_(outputs.is_floating_point() or outputs.is_complex())
+    with torch.enable_grad():
+        sides = [(leaf[:cut], targets[:cut]), (leaf[cut:], targets[cut:])]
+        try:
+            results = [loss_fn(*side) for side in sides]
+        except Exception:
+            return  # the step says so, and where
+        try:
+            results.append(loss_fn(leaf, targets))
+        except Exception as error:
+            raise ValueError(
+                f"loss_fn takes each of 2 micro-batches by itself, but not both together "
+                f"({told(error)}), so their losses do not add up to one: {_REMEDY}"
+            ) from error
+        forms = {isinstance(result, tuple) for result in results}
+        if len(forms) > 1 or not all(map(is_loss, results)):
+            return  # the step itself tells what is wrong with it
+        weights = [1.0 if rule.adds else float(rule.counts(own).sum()) for _, own in sides]
+        whole = 1.0 if rule.adds else sum(weights)
+        pairs = zip(results, [*weights, whole], strict=True)
+        (one, first), (two, second), (both, number) = [_part(*pair) for pair in pairs]
+        if not (first and second and number) or not torch.isfinite(both):
+            return  # nothing to compare
+        apart = (one + two) / (whole if rule.adds else first + second)
+        together = both / number
+    size = max((abs(one.item()) + abs(two.item())) / abs(first + second), abs(together.item()))
+    rounding = _rounding(results[2], outputs)
+    if abs(apart.item() - together.item()) <= rounding * size and _same_slope(
+        apart, together, leaf, rounding
+    ):
         return  # not so where one of them is nan
     raise ValueError(
-        f"the loss of 2 micro-batches together is {together:.6g}, but their own losses, weighed "
-        f"by {' and '.join(f'{number:g}' for number in numbers[:2])} ({rule.over}), come to "
-        f"{apart:.6g}: their gradients would not be those of the mini-batch; {_REMEDY}"
+        f"the loss of 2 micro-batches together is {together.item():.6g}, but their own losses, "
+        f"weighed by {first:g} and {second:g} ({rule.over}), come to {apart.item():.6g}, and "
+        f"their gradients would not be those of the mini-batch; {_REMEDY}"
     )
+
+
+def _same_slope(apart: Tensor, together: Tensor, leaf: Tensor, rounding: float) -> bool:
+    """Say whether two losses have the same gradients; so it is where they have none."""
+    if not (apart.requires_grad and together.requires_grad):
+        return True
+    try:
+        one, two = (
+            torch.autograd.grad(loss, leaf, allow_unused=True)[0] for loss in (apart, together)
+        )
+    except Exception:
+        return True  # the step tells what is wrong with its backward
+    if one is None or two is None:
+        return one is two
+    size = torch.maximum(one.abs().max(), two.abs().max())
+    return bool((one - two).abs().max() <= 5 * rounding * size)
 
 
 _REMEDY = (
@@ -186,17 +224,18 @@ _REMEDY = (
 )
 
 
-def _is_loss(result: Any) -> bool:
+def is_loss(result: Any) -> bool:
     """Say whether this is a scalar, or a pair of a scalar and a number."""
-    loss = result[0] if isinstance(result, tuple) and len(result) == 2 else result
-    return isinstance(loss, Tensor) and loss.dim() == 0
+    loss, number = result if isinstance(result, tuple) and len(result) == 2 else (result, 1)
+    counts = number.numel() == 1 if isinstance(number, Tensor) else isinstance(number, Real)
+    return isinstance(loss, Tensor) and loss.dim() == 0 and counts
 
 
-def _part(result: Any, weight: float) -> tuple[float, float]:
+def _part(result: Any, weight: float) -> tuple[Tensor, float]:
     """Return a loss as a sum and what it is to be divided by."""
     if isinstance(result, tuple):
-        return float(result[0]), float(result[1])
-    return float(result) * weight, weight
+        return result[0].double(), float(result[1])
+    return result.double() * weight, weight
 
 
 def _rounding(result: Any, outputs: Tensor) -> float:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from d2lpart.common.quantities import count
-from d2lpart.stages.losses import LossFunction, rule_of
+from d2lpart.stages.losses import LossFunction, is_loss, rule_of
 
 _now = threading.local()
 
@@ -135,15 +135,17 @@ class Batch:
         if self.outputs is None:
             return None
         with torch.no_grad():
-            parts = [
-                self.outputs[k] if k in self.outputs else run(k)
-                for k in range(self.num_microbatches)
-            ]
+            for k in range(self.num_microbatches):
+                if k not in self.outputs:
+                    with sharing(self.share(k)):
+                        self.outputs[k] = run(k)
+                    self.holds.append(self.hold(self.outputs[k]))
+            parts = [self.outputs[k] for k in range(self.num_microbatches)]
             return torch.cat([torch.atleast_1d(part) for part in parts])
 
     def _loss(self, microbatch: int, outputs: Tensor) -> Tensor:
         result = self.loss_fn(outputs, self._targets[microbatch].to(outputs.device))
-        if isinstance(result, tuple) and len(result) == 2:
+        if isinstance(result, tuple) and is_loss(result):
             return self._keep(microbatch, *result, "pair")
         if self._rule.adds:
             return self._keep(microbatch, result, 1, "sum")
@@ -182,7 +184,7 @@ class Batch:
                 f"count) for {len(kept) - means}: return the same of the two for all"
             )
         total = _sum(float(k.loss) * (float(k.number) if means else 1.0) for k in kept)
-        if self._rule.adds and not any(k.form == "pair" for k in kept):
+        if self._rule.adds:
             return total, 1.0
         number = _sum(float(k.number) for k in kept)
         if number == 0:

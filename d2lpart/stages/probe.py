@@ -4,8 +4,9 @@ Two micro-batches go through every layer, joined and each by itself, without a g
 outputs differ, a sample's output depends on the other samples (attention over a batch taken for
 positions, statistics of a batch), or on what the layer has kept from one forward to the next: then
 micro-batches leave other gradients than the mini-batch. On the way it is seen which layers draw
-random numbers, and which change their buffers. Dropout drops nothing meanwhile, and generators and
-buffers are as they were afterwards. Nothing here looks at the names of layers.
+random numbers, and which change what they keep (buffers and attributes). Dropout drops nothing
+meanwhile, and generators and what a layer keeps are as they were afterwards. Nothing here looks at
+the names of layers.
 """
 
 import warnings
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._guards import detect_fake_mode
 from torch.nn import functional as F
 
 from d2lpart.stages.generators import State, drawn_from, put_back, read, torch_states
@@ -25,6 +27,9 @@ from d2lpart.stages.losses import LossFunction, check_sum, rule_of
 from d2lpart.stages.microbatch import Batch
 from d2lpart.stages.stage import Seen, Stage
 from d2lpart.stages.tied import standing_in
+
+EXACT = 1e-6
+"""How far two runs of the same kernels may be apart, relative to the largest value."""
 
 OWN = "a generator of its own"
 TORCH = "torch's generator"
@@ -57,13 +62,17 @@ class not_random(keyed_randomness):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Call a function, and level what it draws; whole numbers stay as they are."""
+        """Call a function, and level what it draws; an order that is drawn stays as it is."""
         kwargs = kwargs or {}
         if func is F.rrelu:
-            args, kwargs = self._unrandom(args, kwargs | {"training": False}, 3, 4)
-        elif func in _RECURRENT:  # the first float is the chance to drop
+            self.drew = self.drew or bool(args[3] if len(args) > 3 else kwargs.get("training"))
+            args, kwargs = args[:3], kwargs | {"training": False}
+        elif func in _RECURRENT:  # the first float is the chance to drop, then comes the mode
             place = next(i for i, arg in enumerate(args) if isinstance(arg, float))
-            args, kwargs = self._unrandom(args, kwargs, place, place + 1, 0.0)
+            self.drew = self.drew or bool(args[place] and args[place + 1])
+            args = (*args[:place], 0.0, *args[place + 1 :])
+        if detect_fake_mode() is not None:  # a compiler looks at the layer: nothing is drawn
+            return super().__torch_function__(func, types, args, kwargs)
         generator = kwargs.get("generator")
         before = self._states(generator)
         result = super().__torch_function__(func, types, args, kwargs)
@@ -72,16 +81,9 @@ class not_random(keyed_randomness):
         if generator is not None:
             self.own = True
             generator.set_state(before[0])
-        if isinstance(result, Tensor) and result.is_floating_point():
-            result.fill_(0.5)
+        if isinstance(result, Tensor) and func is not torch.randperm and result.numel():
+            result.fill_(0.5 if result.is_floating_point() else result.flatten()[0].item())
         return result
-
-    def _unrandom(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], start: int, end: int, *instead: Any
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Take away the argument that makes a function random, and note whether it did."""
-        self.drew = self.drew or any(args[start:end]) or not args[start:end]
-        return (*args[:start], *instead[: len(args[start:end])], *args[end:]), kwargs
 
     def _states(self, generator: torch.Generator | None) -> list[Tensor]:
         return [generator.get_state()] if generator is not None else torch_states(self.device)
@@ -91,8 +93,10 @@ class _Fails(Exception):
     """A layer or the loss fails here; what is wrong with it, the step tells better."""
 
 
-def try_out(stages: Sequence[Stage], batch: Batch, repeats: bool = False) -> None:
+def try_out(stages: Sequence[Stage], batch: Batch, repeats: bool = False) -> bool:
     """Try every layer and the loss, and leave in each stage what was `seen` of its layers.
+
+    Return whether it got to the end; if a layer fails here, the step tells better why.
 
     Args:
         stages: of the pipeline, ready for a step.
@@ -104,28 +108,24 @@ def try_out(stages: Sequence[Stage], batch: Batch, repeats: bool = False) -> Non
         ValueError: a layer or the loss is no matter of single samples, but there are several
             micro-batches; or a forward that must repeat itself draws from a generator of its own.
     """
-    two = _two(batch)
-    inputs = torch.cat([batch.input(k) for k in two])
-    cut = len(batch.input(two[0])) if len(two) == 2 else 0
+    done, two = False, _two(batch)
+    sides = [batch.input(k) for k in two]
+    inputs = torch.cat(sides)
     with torch.no_grad(), suppress(_Fails), warnings.catch_warnings(action="ignore"):
         for stage in stages:
-            inputs = inputs.to(stage.device)
+            inputs, sides = inputs.to(stage.device), [side.to(stage.device) for side in sides]
             with standing_in(stage.shadows):
                 for place, layer in enumerate(stage.layers):
                     number = stage.first_layer + place
-                    inputs, seen = _look(number, layer, inputs, cut, stage.device)
+                    inputs, sides, seen = _look(number, layer, inputs, sides, repeats)
                     stage.seen[place] = seen
-                    if repeats and OWN in seen.draws:
-                        raise ValueError(
-                            f"layer {number} ({type(layer).__name__}) draws from {OWN}, which no "
-                            f"key can reach, so that it would not draw the same numbers again: let "
-                            f"it draw from torch's own (generator=None), or use recompute=False "
-                            f"and seed=None"
-                        )
         targets = torch.cat([batch.target(k) for k in two]).to(inputs.device)
+        cut = len(batch.target(two[0])) if len(two) == 2 and len(inputs) == len(targets) else 0
         stages[-1].loss_draws = _look_at_loss(batch.loss_fn, inputs, targets, cut)
+        done = True
     for stage in stages:
         stage.note_dropout()
+    return done
 
 
 def _two(batch: Batch) -> list[int]:
@@ -135,6 +135,8 @@ def _two(batch: Batch) -> list[int]:
     """
     counting = [k for k in range(batch.num_microbatches) if not batch.skipped(k)]
     every = batch.targets.flatten()
+    if not every.numel():
+        return counting[:2]
     sample = every[:: max(1, every.numel() // SAMPLE)].float().nan_to_num()
     frequent = sample.mode().values
     shares = {k: float((batch.target(k) == frequent).float().mean()) for k in counting}
@@ -152,36 +154,59 @@ def _run(layer: nn.Module, inputs: Tensor, mode: not_random | None = None) -> Te
 
 
 def _look(
-    number: int, layer: nn.Module, inputs: Tensor, cut: int, device: torch.device
-) -> tuple[Tensor, Seen]:
-    """Return a layer's output, and what was seen; raise if the output is not each sample's own."""
+    number: int, layer: nn.Module, inputs: Tensor, sides: list[Tensor], repeats: bool
+) -> tuple[Tensor, list[Tensor], Seen]:
+    """Return a layer's output, in one and side by side, and what was seen of it.
+
+    Raises:
+        ValueError: the output is not each sample's own, or cannot be repeated though it has to be.
+    """
+    device, name = inputs.device, f"layer {number} ({type(layer).__name__})"
     with _undone(layer, device) as (kept, generators):
         mode = not_random(device)
         outputs = _run(layer, inputs, mode)
         draws = drawn_from(generators, read(device))
         draws += [TORCH] * mode.drew + [OWN] * mode.own
         seen = Seen(mode.asked, tuple(draws), kept.changed())
-    if not cut:
-        return outputs, seen
-    first, second = inputs[:cut], inputs[cut:]
-    with _undone(layer, device):
-        alone = [_run(layer, first)]
-    with _undone(layer, device):
-        alone.append(_run(layer, second))
-    name = f"layer {number} ({type(layer).__name__})"
+    if repeats:
+        with _undone(layer, device):
+            same = not _apart(outputs, _run(layer, inputs), EXACT)
+        if mode.own or not same:
+            raise ValueError(
+                f"{name} draws from {OWN}, or keeps what no key can reach, so that its forward "
+                f"would not be the same again: let it draw from torch's own (generator=None), or "
+                f"use recompute=False and seed=None"
+            )
+    if len(sides) < 2:
+        return outputs, [outputs], seen
+    alone = []
+    for side in sides:
+        with _undone(layer, device):
+            alone.append(_run(layer, side))
     if seen.keeps:
         with _undone(layer, device):
-            _run(layer, first)
-            after = _run(layer, second)
-        if _apart(alone[1], after):
+            _run(layer, sides[0])
+            after = _run(layer, sides[1])
+        if _apart(alone[1], after, EXACT):
             raise ValueError(
                 f"{name} changes {', '.join(seen.keeps)} in its forward, and its output depends "
                 f"on that: a micro-batch would be computed with what the one before it left; use "
                 f"layer.eval(), or num_microbatches=1"
             )
-    if apart := _apart(outputs, torch.cat([torch.atleast_1d(own) for own in alone])):
+    dim = _joint(outputs, alone)
+    apart = _apart(outputs, torch.cat(alone, dim) if alone[0].dim() else torch.stack(alone))
+    if apart:
         raise ValueError(f"{name}: {apart}; {_remedy(layer)}")
-    return outputs, seen
+    return outputs, list(outputs.split([side.shape[dim] for side in alone], dim)), seen
+
+
+def _joint(outputs: Tensor, alone: Sequence[Tensor]) -> int:
+    """Return the dimension along which two outputs add up to the joined one, mostly 0."""
+    one, two = (list(side.shape) for side in alone)
+    for dim, size in enumerate(outputs.shape):
+        if len(one) == len(two) == outputs.dim() and one[dim] + two[dim] == size:
+            return dim
+    return 0
 
 
 @contextmanager
@@ -195,28 +220,31 @@ def _undone(layer: nn.Module, device: torch.device) -> Iterator[tuple[Kept, Stat
         kept.put_back()
 
 
-def _apart(joined: Tensor, alone: Tensor) -> str:
+def _apart(joined: Tensor, alone: Tensor, rounding: float | None = None) -> str:
     """Say how two outputs differ that should be the same but for rounding; "" if they do not."""
     if joined.shape != alone.shape:
         return (
             f"two micro-batches together give an output of shape {tuple(joined.shape)}, each by "
             f"itself {tuple(alone.shape)} in all, so a sample's output is not its own"
         )
-    if not joined.numel():
-        return ""
-    one, other = (
-        x.to(torch.float64 if x.is_floating_point() else x.dtype) for x in (joined, alone)
-    )
     if not (joined.is_floating_point() or joined.is_complex()):
-        return (
-            "" if torch.equal(one, other) else "its output for a micro-batch depends on the others"
-        )
-    far, size = (one - other).abs().max().item(), one.abs().max().item()
-    if not far > _rounding(joined) * size:
+        same = torch.equal(joined, alone)
+        return "" if same else "its output for a micro-batch depends on the other samples"
+    finite = torch.isfinite(joined) & torch.isfinite(alone)
+    one, other = (
+        x[finite].to(torch.promote_types(x.dtype, torch.float64)) for x in (joined, alone)
+    )
+    far, size = 0.0, 1.0
+    if one.numel():
+        far, size = ((x).abs().max().item() for x in (one - other, torch.cat([one, other])))
+    rest = torch.equal(torch.isnan(joined), torch.isnan(alone)) and torch.equal(
+        joined[~finite].nan_to_num(), alone[~finite].nan_to_num()
+    )
+    if rest and not far > (_rounding(joined) if rounding is None else rounding) * size:
         return ""
     return (
         f"its output for a micro-batch alone and together with another one differs by "
-        f"{far / size:.0%} of the largest value: a sample's output depends on the other samples, "
+        f"{far / size:.1%} of the largest value: a sample's output depends on the other samples, "
         f"and the gradients would not be those of the mini-batch"
     )
 
@@ -242,14 +270,14 @@ def _remedy(layer: nn.Module) -> str:
 
 def _look_at_loss(loss_fn: LossFunction, outputs: Tensor, targets: Tensor, cut: int) -> bool:
     """Say whether the loss draws random numbers; if not, raise unless micro-batches add up."""
-    before = read(outputs.device)
-    try:
-        with not_random(outputs.device) as mode:
-            loss_fn(outputs, targets)
-    except Exception as error:
-        raise _Fails from error
-    draws = mode.asked or mode.drew or bool(drawn_from(before, read(outputs.device)))
-    put_back(before, outputs.device)
-    if cut and not draws:
-        check_sum(loss_fn, rule_of(loss_fn), outputs, targets, cut)
+    layer = loss_fn if isinstance(loss_fn, nn.Module) else nn.Identity()
+    with _undone(layer, outputs.device) as (_, generators):
+        try:
+            with not_random(outputs.device) as mode:
+                loss_fn(outputs, targets)
+        except Exception as error:
+            raise _Fails from error
+        draws = mode.asked or mode.drew or bool(drawn_from(generators, read(outputs.device)))
+        if cut and not draws:
+            check_sum(loss_fn, rule_of(loss_fn), outputs, targets, cut)
     return draws

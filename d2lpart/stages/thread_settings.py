@@ -13,7 +13,7 @@ import torch
 from torch._C import _autograd, _len_torch_function_stack
 from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
 
-from d2lpart.machine.interrupts import uninterrupted
+from d2lpart.common.interrupts import uninterrupted
 
 
 @contextmanager

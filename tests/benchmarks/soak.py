@@ -7,6 +7,7 @@ they are what they were, or that and the whole of the step's, to the last bit.
 """
 
 import argparse
+import faulthandler
 import itertools
 import random
 import signal
@@ -23,6 +24,7 @@ from torch import Tensor
 from d2lpart import Decoder, Pipeline
 
 VOCABULARY, POSITIONS, SAMPLES, MICROBATCHES = 11, 4, 6, 3
+HANGS = 3600  # seconds after which the whole is taken to hang
 SETTINGS = [
     {"clock": clock, "schedule": schedule, "recompute": recompute}
     for clock in ("wall", "virtual")
@@ -34,11 +36,12 @@ SETTINGS = [
 class Found:
     """What became of the steps.
 
-    interrupted, whole: how many ended by the interrupt, with the gradients as before or with the
-    step's in them. unhurt: how many ended before it came. lost: what was found wrong, in words.
-    longest: seconds from the interrupt to the end of its step, at most.
+    tried: how many interrupts there were. interrupted, whole: how many of them left the gradients
+    as before, or with the whole step's in them. unhurt: how many steps ended before theirs came.
+    lost: what was found wrong, in words. longest: seconds from an interrupt to the end of its step.
     """
 
+    tried: int = 0
     interrupted: int = 0
     whole: int = 0
     unhurt: int = 0
@@ -47,7 +50,7 @@ class Found:
 
     def __str__(self) -> str:
         return (
-            f"{self.interrupted + self.whole} interrupts: {self.interrupted} left the gradients as "
+            f"{self.tried} interrupts: {self.interrupted} left the gradients as "
             f"they were, {self.whole} came when all were added, {self.unhurt} after the step; "
             f"{len(self.lost)} lost; the longest took {self.longest:.3f} s to end its step"
         )
@@ -134,10 +137,11 @@ class Trial:
 def soak(interrupts: int, seed: int = 0, settings: list[dict[str, Any]] = SETTINGS) -> Found:
     """Interrupt that many steps, each of the settings in turn, at random moments."""
     torch.set_num_threads(1)
+    ctrl_c = signal.getsignal(signal.SIGINT)
     chance, found = random.Random(seed), Found()
     trials = itertools.cycle([(options, Trial(**options)) for options in settings])
     with alarm() as clock:
-        while found.interrupted + found.whole < interrupts:
+        while found.tried < interrupts:
             options, trial = next(trials)
             trial.reset()
             ended = _interrupted(trial, clock, chance.uniform(1e-4, 1.2 * trial.seconds))
@@ -146,12 +150,14 @@ def soak(interrupts: int, seed: int = 0, settings: list[dict[str, Any]] = SETTIN
                 found.unhurt += 1
                 found.lost += [f"{options}: a whole step"] * (verdict != "after")
                 continue
+            found.tried += 1
             found.longest = max(found.longest, time.monotonic() - clock.rang)
             found.interrupted += verdict == "before"
             found.whole += verdict == "after"
             if not verdict:
                 found.lost.append(f"{options}: neither as before nor as after the step")
-                found.whole += 1
+            if signal.getsignal(signal.SIGINT) is not ctrl_c:
+                found.lost.append(f"{options}: what Ctrl-C does")
     return found
 
 
@@ -171,6 +177,7 @@ def _interrupted(trial: Trial, clock: Clock, seconds: float) -> bool:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("interrupts", nargs="?", type=int, default=5000)
+    faulthandler.dump_traceback_later(HANGS, exit=True)
     result = soak(parser.parse_args().interrupts)
     print(result, *result.lost[:20], sep="\n")
     sys.exit(bool(result.lost))

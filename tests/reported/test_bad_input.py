@@ -1,5 +1,6 @@
 """What a pipeline refuses: each message states the rule, what was given, and what to do instead."""
 
+import copy
 import re
 
 import pytest
@@ -184,7 +185,20 @@ def test_batch_norm_in_training(clock):
     with refused(said):
         pipeline.step(*data())
     with refused("layer 1 holds BatchNorm1d in training mode: it would count …recompute=False"):
-        Pipeline(model, [2, 1], [CPU] * 2, recompute=True)
+        Pipeline(model, [2, 1], [CPU] * 2, recompute=True, probe=False)
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_batch_norm_in_training_counts_once_where_it_is_looked_at(clock):
+    model = [nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)]
+    whole = nn.Sequential(*copy.deepcopy(model))
+    inputs, targets = data()
+    nn.functional.cross_entropy(whole(inputs), targets).backward()
+    cut = Pipeline(model, [2, 1], [CPU] * 2, recompute=True, clock=clock)
+    cut.step(inputs, targets)
+    assert all(map(torch.equal, whole.buffers(), nn.Sequential(*model).buffers()))
+    for one, other in zip(whole.parameters(), cut.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=2e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("training", [True, False])

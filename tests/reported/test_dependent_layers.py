@@ -215,3 +215,77 @@ def test_what_a_layer_makes_for_a_size_that_only_the_look_has_is_gone():
             return x * self.table * self.mask
 
     pipeline(Caches()).step(*batch())
+
+
+class Does(nn.Module):
+    """A layer whose forward is given."""
+
+    def __init__(self, forward) -> None:
+        super().__init__()
+        self.does = forward
+
+    def forward(self, x):
+        return self.does(x)
+
+
+def swapped():
+    return Does(lambda x: x.transpose(0, 1))
+
+
+def test_layers_that_take_positions_first_pass_where_they_get_them():
+    layers = [nn.Linear(8, 8), swapped(), encoder(False), First(nn.LSTM(8, 8)), swapped()]
+    layers[2].eval()
+    inputs, targets = torch.randn(8, 4, 8), torch.randn(8, 4, 8)
+    whole = nn.Sequential(*copy.deepcopy(layers))
+    nn.MSELoss()(whole(inputs), targets).backward()
+    cut = Pipeline(
+        layers, [3, 2], ["cpu"] * 2, num_microbatches=4, loss_fn=nn.MSELoss(), clock="virtual"
+    )
+    cut.step(inputs, targets)
+    for one, other in zip(whole.parameters(), cut.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=2e-5, atol=1e-7)
+
+
+def test_the_look_goes_on_behind_positions_that_are_folded_into_samples():
+    layers = [Does(lambda x: x.flatten(0, 1)), nn.Linear(8, 8)]
+    layers += [Does(lambda x: x.view(-1, 4, 8).mean(1)), Centred(), nn.Linear(8, 3)]
+    cut = Pipeline(layers, [3, 2], ["cpu"] * 2, num_microbatches=4, loss_fn=nn.MSELoss())
+    with pytest.raises(ValueError, match=r"^layer 3 \(Centred\): its output"):
+        cut.step(torch.randn(8, 4, 8), torch.randn(8, 3))
+
+
+def test_infinite_numbers_hide_no_dependence():
+    masked = Does(lambda x: (x - x.mean(0)).masked_fill(torch.arange(8) < 2, float("-inf")))
+    with pytest.raises(ValueError, match="depends on the other samples"):
+        pipeline(masked).step(*batch())
+    both = Does(lambda x: torch.cat([x + x.flip(0), x], -1)[..., :8] * 0)
+    pipeline(both).step(*batch())
+
+
+@pytest.mark.parametrize("compiled", ["script", "trace"])
+def test_scripted_layers_are_looked_at_and_left_alone(compiled):
+    plain = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
+    if compiled == "trace":
+        layer = torch.jit.trace(plain, torch.randn(2, 4, 8))
+    else:
+        layer = torch.jit.script(plain)
+    pipeline(layer).step(*batch())
+
+
+def test_an_attribute_that_the_look_has_changed_is_what_it_was():
+    class Notes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = "none yet"
+
+        def forward(self, x):
+            self.last = x.detach().mean()
+            return x
+
+    layer = Notes()
+    cut = pipeline(layer)
+    seen = []
+    layer.register_forward_pre_hook(lambda *_: seen.append(layer.last))
+    cut.step(*batch())
+    assert seen[:2] == ["none yet"] * 2
+    assert isinstance(layer.last, torch.Tensor)

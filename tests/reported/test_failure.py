@@ -9,9 +9,10 @@ import pytest
 import soak
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from d2lpart import Pipeline, PipelineError
-from d2lpart.machine.interrupts import OneAtATime, uninterrupted
+from d2lpart.common.interrupts import OneAtATime, uninterrupted
 from d2lpart.stages.gradients import gradients_kept
 
 
@@ -27,9 +28,10 @@ def data():
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer")
 def test_interrupts_at_random_moments_lose_nothing():
-    found = soak.soak(40, seed=time.monotonic_ns())
-    assert found.lost == []
-    assert found.interrupted + found.whole == 40
+    seed = time.monotonic_ns()
+    found = soak.soak(40, seed=seed)
+    assert found.lost == [], f"seed {seed}"
+    assert found.tried == found.interrupted + found.whole == 40
 
 
 @pytest.mark.parametrize("clock", ["virtual", "wall"])
@@ -75,29 +77,30 @@ def test_gradients_that_cannot_be_added_change_none():
 class Hangs(nn.Module):
     """Waits in C code until it is let go, and notes when it runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, enter=lambda: None) -> None:
         super().__init__()
+        self.enter = enter
         self.armed, self.entered, self.release = True, threading.Event(), threading.Event()
 
     def forward(self, x):
         if self.armed:
             self.armed = False
             self.entered.set()
+            self.enter()
             self.release.wait()
         return x
 
 
 def test_one_interrupt_ends_a_step_whose_layer_hangs():
     """On the wall clock: the other ranks end, the hanging one adds to no gradient any more."""
-    layer = Hangs()
-    cut = pipeline(layer, clock="wall")
-    before = [weight.grad for weight in cut.parameters()]
     with soak.alarm() as clock:
-        clock.set(0.2)
+        layer = Hangs(lambda: clock.set(0.05))
+        cut = pipeline(layer, clock="wall")
+        before = [weight.grad for weight in cut.parameters()]
         with pytest.raises(KeyboardInterrupt):
             cut.step(*data())
     assert [weight.grad for weight in cut.parameters()] == before
-    with pytest.raises(PipelineError, match=r"d2lpart-rank-0 .* has not ended, since its layer"):
+    with pytest.raises(PipelineError, match=r"d2lpart-rank-0 .* has not ended, because"):
         cut.step(*data())
     with pytest.raises(BaseException, match=r"^$"):  # its own fence: nothing adds to gradients now
         nn.Sequential(*cut.layers)(data()[0]).sum().backward()
@@ -105,6 +108,8 @@ def test_one_interrupt_ends_a_step_whose_layer_hangs():
     for worker in cut._late:
         worker.join(30)
         assert not worker.is_alive()
+    nn.Sequential(*cut.layers)(data()[0]).sum().backward()  # the fence is down
+    cut.zero_grad()
     cut.step(*data())
     assert all(weight.grad is not None for weight in cut.parameters())
 
@@ -144,10 +149,54 @@ def test_a_loss_that_steps_its_own_pipeline_is_told_so():
 
 def test_a_copy_of_a_pipeline_is_at_work_with_nobody():
     cut = pipeline()
-    with cut._turn:
+    with cut._turn.entered():
         copy.deepcopy(cut).step(*data())
-    with OneAtATime(ValueError, "busy"):  # which is left again after an error
-        pass
+    turn = OneAtATime(ValueError, "busy")
+    for _ in range(2):
+        with turn.entered(), pytest.raises(ValueError, match="busy"):
+            turn.entered()
+
+
+def test_gradients_that_share_memory_change_none_of_the_others():
+    cut = pipeline()
+    cut.step(*data())
+    before = [weight.grad.clone() for weight in cut.parameters()]
+    cut.layers[2].bias.grad = torch.zeros(1).expand(3)
+    cut.step(*data())
+    assert cut.layers[2].bias.grad.abs().sum() > 0
+    assert not torch.equal(before[0], cut.layers[0].weight.grad)
+
+
+def test_a_first_step_that_fails_is_no_look():
+    class Mixes(nn.Module):
+        def forward(self, x):
+            return x - x.mean(0)
+
+    cut = pipeline(Mixes(), probe=True)
+    with pytest.raises(PipelineError):
+        cut.step(torch.randn(6, 5).view(6, 1, 5), torch.arange(6) % 3)
+    with pytest.raises(ValueError, match="depends on the other samples"):
+        cut.step(*data())
+
+
+def test_ranks_that_draw_at_once_are_no_draw_in_a_backward():
+    class Noise(nn.Module):
+        def forward(self, x):
+            return x + torch.randn_like(x)
+
+    class Checkpointed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return checkpoint(lambda y: self.linear(y).tanh(), x, use_reentrant=False)
+
+    layers = [nn.Linear(4, 4), nn.Dropout(0.5), Checkpointed(), Noise(), nn.Linear(4, 3)]
+    options = {"num_microbatches": 6, "clock": "wall"}
+    cut = Pipeline(layers, [3, 2], ["cpu"] * 2, **options)
+    for _ in range(20):
+        cut.step(*data())
 
 
 class Unspeakable(RuntimeError):

@@ -93,6 +93,10 @@ REFUSED = {
     "hidden weight": lambda out, t: F.cross_entropy(out, t, weight=CLASS_WEIGHTS),
     "a sum": lambda out, t: F.cross_entropy(out, t, reduction="sum"),
     "contrastive": contrast,
+    "a root of a mean": lambda out, t: F.cross_entropy(out, t).sqrt(),
+    "the hardest sample": lambda out, t: (
+        F.cross_entropy(out, t, reduction="none").topk(1)[0].mean()
+    ),
     "contrastive pair": lambda out, t: (contrast(out, t) * len(t), len(t)),
 }
 
@@ -113,7 +117,7 @@ def test_what_is_no_mean_is_refused_before_any_gradient(name):
 def test_a_microbatch_of_padding_alone_is_told_apart_from_a_broken_loss():
     loss_fn = REFUSED["hidden ignore_index"]
     pipeline = Pipeline(NETWORK, [2, 1], ["cpu"] * 2, num_microbatches=4, loss_fn=loss_fn)
-    with pytest.raises(ValueError, match=r"come to nan: .* num_microbatches=1$"):
+    with pytest.raises(ValueError, match=r"come to nan, .* num_microbatches=1$"):
         pipeline.step(torch.randn(16, 6), classes())
 
 
@@ -168,3 +172,60 @@ def test_a_loss_without_weights_of_its_own_is_no_part_of_the_state():
     pipeline = Pipeline(NETWORK, [2, 1], ["cpu"] * 2, loss_fn=loss_fn)
     assert list(pipeline.state_dict()) == list(nn.Sequential(*NETWORK).state_dict())
     assert pipeline.loss_fn is loss_fn
+
+
+@pytest.mark.parametrize("m", [2, 4])
+@pytest.mark.parametrize("loss_fn", [nn.MSELoss(), nn.L1Loss()])
+def test_outputs_that_are_spread_over_targets_of_another_shape_are_refused(loss_fn, m):
+    layers = [nn.Linear(6, 4), nn.Linear(4, 1)]
+    cut = Pipeline(layers, [1, 1], ["cpu"] * 2, num_microbatches=m, loss_fn=loss_fn)
+    with (
+        pytest.warns(UserWarning, match="target size"),
+        pytest.raises(ValueError, match="together"),
+    ):
+        cut.step(torch.randn(8, 6), torch.randn(8))
+
+
+@pytest.mark.parametrize("ignored", [-1, 0, CLASSES - 1])
+def test_a_hidden_padding_is_found_in_a_batch_without_any(ignored):
+    def hidden(outputs, targets):
+        return F.cross_entropy(outputs, targets, ignore_index=ignored)
+
+    targets = torch.arange(16) % (CLASSES - 2) + 1
+    targets[3] = max(targets[3], ignored)
+    cut = Pipeline(NETWORK, [2, 1], ["cpu"] * 2, num_microbatches=4, loss_fn=hidden)
+    with pytest.raises(ValueError, match="their gradients would not be those of the mini-batch"):
+        cut.step(torch.randn(16, 6), targets)
+
+
+def test_another_loss_is_looked_at_too():
+    cut = Pipeline(NETWORK, [2, 1], ["cpu"] * 2, num_microbatches=4)
+    cut.step(torch.randn(16, 6), classes())
+    cut.loss_fn = contrast
+    with pytest.raises(ValueError, match="the loss of 2 micro-batches together"):
+        cut.step(torch.randn(16, 6), classes())
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.int16, torch.uint8])
+def test_classes_may_be_whole_numbers_of_any_kind(kind):
+    outputs, targets = torch.randn(8, CLASSES), torch.arange(8) % CLASSES
+    assert torch.equal(cross_entropy(outputs, targets.to(kind)), cross_entropy(outputs, targets))
+
+
+def test_a_loss_that_returns_more_is_told_what_to_return():
+    cut = Pipeline(
+        NETWORK, [2, 1], ["cpu"] * 2, num_microbatches=2,
+        loss_fn=lambda outputs, targets: (F.cross_entropy(outputs, targets), {"accuracy": 1}),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="the loss is not a scalar: loss_fn returned"):
+        cut.step(torch.randn(16, 6), classes())
+
+
+def test_targets_with_a_graph_are_refused():
+    teacher = nn.Linear(6, CLASSES)
+    inputs = torch.randn(16, 6)
+    cut = Pipeline(NETWORK, [2, 1], ["cpu"] * 2, num_microbatches=2, loss_fn=nn.MSELoss())
+    with pytest.raises(ValueError, match=r"^targets want a gradient.*targets\.detach\(\)"):
+        cut.step(inputs, teacher(inputs))
+    cut.step(inputs, teacher(inputs).detach())
+    assert teacher.weight.grad is None

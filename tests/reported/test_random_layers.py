@@ -44,6 +44,11 @@ def noise(self, x):
     return self.linear(x) + torch.randn_like(x)
 
 
+def times(self, x):
+    """A whole number for each sample, as diffusion models draw their times."""
+    return self.linear(x) * torch.randint(1, 4, (len(x), 1))
+
+
 LAYERS = {
     "F.dropout": lambda: Unnamed(functional),
     "stochastic depth": lambda: Unnamed(stochastic_depth),
@@ -51,6 +56,7 @@ LAYERS = {
     "layer drop, Python's random": lambda: Unnamed(layer_drop_of_python),
     "noise": lambda: Unnamed(noise),
     "RReLU": nn.RReLU,
+    "times": lambda: Unnamed(times),
 }
 
 
@@ -174,3 +180,14 @@ def test_a_resumed_run_draws_the_masks_of_an_unbroken_one(tmp_path):
     assert steps(second, 2) == unbroken[3:]
     nn.Sequential(*first.layers).load_state_dict(torch.load(tmp_path / "state.pt"))
     assert list(first.state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+
+
+@pytest.mark.parametrize("options", [{"seed": 1}, {"recompute": True}])
+def test_a_generator_of_another_library_is_refused_where_draws_must_repeat(options):
+    chance = random.Random(0)
+
+    def own(self, x):
+        return self.linear(x) * chance.random()
+
+    with pytest.raises(ValueError, match=r"^layer 1 \(Unnamed\) draws from a generator of its"):
+        trained(Unnamed(own), **options)

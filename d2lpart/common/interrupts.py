@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 SIGNALS = [
@@ -26,36 +26,45 @@ def uninterrupted() -> Iterator[None]:
         yield
         return
     waiting: list[tuple[int, FrameType | None]] = []
-    handlers: dict[int, Any] = {}
+    found = {number: signal.getsignal(number) for number in SIGNALS}
+    handlers = {number: handler for number, handler in found.items() if callable(handler)}
     try:
-        for number in SIGNALS:
-            handler = signal.getsignal(number)
-            if callable(handler):
-                handlers[number] = handler
-                signal.signal(number, lambda *caught: waiting.append(caught))
+        for number in handlers:
+            signal.signal(number, lambda *caught: waiting.append(caught))
         yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        _restore(handlers)
         for number, frame in waiting:
             handlers[number](number, frame)
 
 
+def _restore(handlers: dict[int, Any]) -> None:
+    """Set all handlers, even where the first one to be set is called and raises at once."""
+    try:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    except BaseException:
+        _restore(handlers)
+        raise
+
+
 class OneAtATime:
-    """A context that one thread may be in; another one, or the same again, is refused, not kept."""
+    """Lets one thread in; another one, or the same again, is refused, not kept waiting.
+
+    Args:
+        error: what is raised.
+        refusal: its text.
+    """
 
     def __init__(self, error: type[Exception], refusal: str) -> None:
         self.error, self.refusal = error, refusal
         self._lock = threading.Lock()
 
-    def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
+    def entered(self) -> threading.Lock:
+        """Return the lock for a `with`, which no interrupt cuts in two; raise if it is taken."""
+        if self._lock.locked():
             raise self.error(self.refusal)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
-    ) -> None:
-        self._lock.release()
+        return self._lock
 
     def __reduce__(self) -> tuple[type["OneAtATime"], tuple[type[Exception], str]]:
         return OneAtATime, (self.error, self.refusal)  # a copy is entered by nobody
