@@ -7,6 +7,10 @@ micro-batches leave other gradients than the mini-batch. On the way it is seen w
 random numbers, and which change what they keep (buffers and attributes). Dropout drops nothing
 meanwhile, and generators and what a layer keeps are as they were afterwards. Nothing here looks at
 the names of layers.
+
+One look has limits. Samples that meet only in a branch whose weights are zero as yet, or only in
+some batches (experts that overflow), pass. Hooks on the gradients of weights run once for each
+micro-batch, which is the same only for those that are linear.
 """
 
 import warnings
