@@ -316,7 +316,9 @@ class Stage:
         """Put weights, and what else something stood in for, back into the layers' modules."""
         self.account = None
         for shadow in self.shadows:
-            shadow.module._parameters[shadow.name] = shadow.home
+            stands = shadow.module._parameters[shadow.name]
+            if stands is shadow.stand_in or not isinstance(stands, nn.Parameter):
+                shadow.module._parameters[shadow.name] = shadow.home
         write(self._swapped)
 
     def _watched(self) -> AbstractContextManager[object]:
