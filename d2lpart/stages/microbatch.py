@@ -145,9 +145,10 @@ class Batch:
 
     def _loss(self, microbatch: int, outputs: Tensor) -> Tensor:
         result = self.loss_fn(outputs, self._targets[microbatch].to(outputs.device))
-        pair = isinstance(result, tuple) and len(result) == 2
-        if pair and (is_loss(result) or not is_loss(result[0])):
-            return self._keep(microbatch, *result, "pair")
+        if isinstance(result, tuple) and len(result) == 2:
+            loss, number = result
+            if is_loss(result) or not is_loss(loss):  # else it is a loss and something that is none
+                return self._keep(microbatch, loss, number, "pair")
         if self._rule.adds:
             return self._keep(microbatch, result, 1, "sum")
         return self._keep(microbatch, result, self.weights[microbatch], "mean") * self.share(
