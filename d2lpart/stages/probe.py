@@ -29,6 +29,7 @@ from d2lpart.stages.layer_call import call
 from d2lpart.stages.layer_state import Kept
 from d2lpart.stages.losses import LossFunction, check_sum, rule_of
 from d2lpart.stages.microbatch import Batch
+from d2lpart.stages.saved import no_cast_cache
 from d2lpart.stages.stage import Seen, Stage
 from d2lpart.stages.tied import standing_in
 
@@ -115,7 +116,8 @@ def try_out(stages: Sequence[Stage], batch: Batch, repeats: bool = False) -> boo
     done, two = False, _two(batch)
     sides = [batch.input(k) for k in two]
     inputs = torch.cat(sides)
-    with torch.no_grad(), suppress(_Fails), warnings.catch_warnings(action="ignore"):
+    quiet = warnings.catch_warnings(action="ignore")
+    with torch.no_grad(), no_cast_cache(), suppress(_Fails), quiet:
         for stage in stages:
             inputs, sides = inputs.to(stage.device), [side.to(stage.device) for side in sides]
             with standing_in(stage.shadows):
